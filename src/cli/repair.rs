@@ -1,0 +1,208 @@
+use clap::Args;
+use serde::Serialize;
+
+use super::error::CliError;
+use super::exit::{self, Exit};
+use super::output::{self, Format, count};
+use super::source::{self, Folder};
+use super::target::{Database, LockOptions};
+use super::{changes, interrupt, session};
+use crate::plan::{Drift, Ledger, drift};
+use crate::postgres::{Engine, Locks, Repair as Row};
+use crate::script::{History, Version};
+
+/// Make the ledger agree with the folder about what is applied, when the folder is right.
+///
+/// For a script that was edited without effect, renamed, given another version, or lost on purpose. Only the ledger is
+/// changed: no script is run. Shows what it would do; does it with --yes, each change with an event that says who did it.
+#[derive(Args, Debug)]
+#[command(after_help = exit::HELP)]
+pub struct Repair {
+    #[command(flatten)]
+    folder: Folder,
+    /// Only this version of the ledger; may be given several times
+    #[arg(long = "version", value_name = "VERSION")]
+    versions: Vec<Version>,
+    /// Give the ledger up, so that another object may keep it: when the one that keeps it is gone for good
+    #[arg(long)]
+    release_claim: bool,
+    /// Do it
+    #[arg(long)]
+    yes: bool,
+    /// How to print
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub output: Format,
+    #[command(flatten)]
+    database: Database,
+    #[command(flatten)]
+    locks: LockOptions,
+}
+
+/// What `belay repair` found, and whether it was done.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document {
+    database: String,
+    changes: Vec<Change>,
+    /// Whose claim is given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    released_claim: Option<String>,
+    /// Whether it was done; else it was only shown.
+    done: bool,
+}
+
+/// One row that differs.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Change {
+    /// edited, renamed, renumbered or lost.
+    kind: &'static str,
+    version: String,
+    file: String,
+    checksum: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    now: Option<Now>,
+    /// Of an edited script: whether its statements differ, or only comments and blanks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    statements_differ: Option<bool>,
+    #[serde(skip)]
+    lines: String,
+}
+
+/// What the folder has in its place.
+#[derive(Serialize)]
+struct Now {
+    version: String,
+    file: String,
+    checksum: String,
+}
+
+impl Repair {
+    pub async fn run(self) -> Result<Exit, CliError> {
+        let history = source::read(&self.folder.folder)?;
+        let cancel = interrupt::listen();
+        let locks = Locks::from(self.locks);
+        let mut engine = tokio::select! {
+            engine = session::connect(&self.database, locks) => engine?,
+            () = cancel.cancelled() => return Err(CliError::Interrupted),
+        };
+        let answer = async {
+            if self.yes {
+                session::lock(&mut engine, locks.retry_for, &cancel).await?;
+            }
+            self.on(&mut engine, &history).await
+        }
+        .await;
+        engine.close().await;
+        answer
+    }
+
+    async fn on(&self, engine: &mut Engine, history: &History) -> Result<Exit, CliError> {
+        let ledger = engine.ledger().await?;
+        let wanted = |drift: &Drift| self.versions.is_empty() || self.versions.contains(&drift.row().version);
+        let found: Vec<_> = drift(history, &ledger).into_iter().filter(wanted).collect();
+        let mut changes = Vec::new();
+        for drift in &found {
+            let before = match drift {
+                Drift::Edited { row, .. } => engine.script_text(&row.version).await?,
+                _ => None,
+            };
+            changes.push(Change::new(drift, before.as_deref()));
+        }
+        let claim = ledger.claimant.clone().filter(|_| self.release_claim);
+        let nothing = changes.is_empty() && claim.is_none();
+        if self.yes && !nothing {
+            let person = session::person();
+            let rows: Vec<_> = found.iter().map(row).collect();
+            engine.repair(&person, &rows).await?;
+            if claim.is_some() {
+                engine.release_claim(&person).await?;
+            }
+        }
+        let exit = if nothing || self.yes { Exit::Done } else { Exit::Pending };
+        let text = match self.output {
+            Format::Table => self.table(engine, &ledger, &changes, claim.as_deref()),
+            format => {
+                let done = self.yes && !nothing;
+                let database = engine.identity().database.clone();
+                output::document(format, &Document { database, changes, released_claim: claim, done })
+            }
+        };
+        output::print(&text)?;
+        Ok(exit)
+    }
+
+    fn table(&self, engine: &Engine, ledger: &Ledger, changes: &[Change], claim: Option<&str>) -> String {
+        let place = session::place(engine, ledger);
+        if changes.is_empty() && claim.is_none() {
+            return format!("{place}; the ledger agrees with the folder, and nothing is to be repaired\n");
+        }
+        let mut text = format!("{place}; {} of the ledger to be changed\n", count(changes.len(), "row"));
+        for change in changes {
+            text.push_str(&change.lines);
+        }
+        if let Some(claimant) = claim {
+            text.push_str(&output::printable(&format!("  the claim of {claimant} is given up\n")));
+        }
+        text.push_str(if self.yes {
+            "Done; no script was run.\n"
+        } else {
+            "Nothing is changed yet. If the folder is right, run this again with --yes; no script is run then either.\n"
+        });
+        text
+    }
+}
+
+fn row(drift: &Drift) -> Row<'_> {
+    let (version, was) = (&drift.row().version, drift.row().checksum);
+    match drift.script() {
+        Some(script) => Row::Adopt { version, was, script },
+        None => Row::Retire { version, was },
+    }
+}
+
+impl Change {
+    fn new(drift: &Drift, before: Option<&str>) -> Self {
+        let row = drift.row();
+        let now = drift.script().map(|script| Now {
+            version: script.version.to_string(),
+            file: script.file_name.clone(),
+            checksum: script.checksum.to_string(),
+        });
+        let name = now.as_ref().map(|now| now.file.as_str()).unwrap_or_default();
+        let (kind, what) = match drift {
+            Drift::Edited { .. } => {
+                ("edited", format!("{name} was edited after it was applied: its text and checksum are taken over"))
+            }
+            Drift::Renamed { .. } => {
+                ("renamed", format!("{} is now called {name}: the name is taken over", row.file_name))
+            }
+            Drift::Renumbered { .. } => {
+                ("renumbered", format!("{} is now {name}: version and name are taken over", row.file_name))
+            }
+            Drift::Lost { .. } => (
+                "lost",
+                format!(
+                    "{} is no longer in the folder: it is marked as retired, and stays in the database",
+                    row.file_name
+                ),
+            ),
+        };
+        let mut lines = format!("  {}  {what}\n", row.version);
+        let mut statements_differ = None;
+        if let (Drift::Edited { script, .. }, Some(before)) = (drift, before) {
+            let edit = changes::compare(before, script);
+            lines.push_str(&edit.lines);
+            statements_differ = Some(edit.statements_differ);
+        }
+        Self {
+            kind,
+            version: row.version.to_string(),
+            file: row.file_name.clone(),
+            checksum: row.checksum.to_string(),
+            now,
+            statements_differ,
+            lines,
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What a person points at → a history of scripts: a folder, or ConfigMaps as `kubectl get -o yaml` prints them.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use k8s_openapi::api::core::v1::ConfigMap;
+use serde::Deserialize;
+
+use super::error::CliError;
+use crate::script::History;
+use crate::source::folder;
+
+/// The folder that a command works on.
+#[derive(Args, Debug)]
+pub struct Folder {
+    /// The folder of <version>_<description>.sql files; or a file with ConfigMaps, as `kubectl get -o yaml` prints them
+    #[arg(value_name = "FOLDER", default_value = "migrations")]
+    pub folder: PathBuf,
+}
+
+/// The folder, for commands that can do without.
+#[derive(Args, Debug)]
+pub struct OptionalFolder {
+    /// The folder of <version>_<description>.sql files, to tell what is pending
+    #[arg(value_name = "FOLDER")]
+    pub folder: Option<PathBuf>,
+}
+
+/// The history in this folder, or in the ConfigMaps of this file. Every faulty file is told.
+pub fn read(path: &Path) -> Result<History, CliError> {
+    merge(std::slice::from_ref(&path))
+}
+
+/// One history out of several places, as `spec.source.configMaps` merges them.
+pub fn merge(paths: &[impl AsRef<Path>]) -> Result<History, CliError> {
+    let mut files = Vec::new();
+    for path in paths {
+        files.extend(self::files(path.as_ref())?);
+    }
+    let places: Vec<_> = paths.iter().map(|path| path.as_ref().display().to_string()).collect();
+    History::from_files(files).map_err(|faults| CliError::InvalidSource { place: places.join(", "), faults })
+}
+
+/// Names and bytes.
+pub fn files(path: &Path) -> Result<Vec<(String, Vec<u8>)>, CliError> {
+    // A URL in the wrong place may carry a password: it is not repeated.
+    if path.to_str().is_some_and(|text| text.contains("://")) {
+        return Err(CliError::UrlAsFolder);
+    }
+    match path.is_file() {
+        true => config_maps(path),
+        false => Ok(folder::read(path)?),
+    }
+}
+
+/// The keys of every ConfigMap in a YAML or JSON file.
+fn config_maps(path: &Path) -> Result<Vec<(String, Vec<u8>)>, CliError> {
+    let unusable = |why: String| CliError::NotConfigMaps { path: path.display().to_string(), why };
+    let text = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
+    let mut files = Vec::new();
+    for document in serde_yaml::Deserializer::from_str(&text) {
+        let value = serde_json::Value::deserialize(document).map_err(|error| unusable(error.to_string()))?;
+        let objects = match value {
+            serde_json::Value::Null => continue,
+            serde_json::Value::Object(mut list) if list.get("items").is_some_and(|items| items.is_array()) => {
+                match list.remove("items") {
+                    Some(serde_json::Value::Array(items)) => items,
+                    _ => continue,
+                }
+            }
+            object => vec![object],
+        };
+        for object in objects {
+            if object.get("kind").and_then(|kind| kind.as_str()) != Some("ConfigMap") {
+                return Err(unusable("it holds something else than ConfigMaps".into()));
+            }
+            let map: ConfigMap = serde_json::from_value(object).map_err(|error| unusable(error.to_string()))?;
+            files.extend(map.data.unwrap_or_default().into_iter().map(|(name, text)| (name, text.into_bytes())));
+            files.extend(map.binary_data.unwrap_or_default().into_iter().map(|(name, bytes)| (name, bytes.0)));
+        }
+    }
+    Ok(files)
+}

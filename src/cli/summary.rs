@@ -1,0 +1,132 @@
+//! A plan and its scripts, as people read them and as documents have them.
+
+use serde::Serialize;
+
+use super::output::{capital, count};
+use crate::api::TransactionMode;
+use crate::plan::{Hold, Plan};
+use crate::script::{Rollback, Script};
+
+/// One script of a plan. The names that status.plan of a Migration has, and a few more.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScriptSummary {
+    pub version: String,
+    pub description: String,
+    pub file: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub date: Option<String>,
+    /// Transaction, SharedTransaction, or Baseline: recorded, not run.
+    pub mode: &'static str,
+    pub statements: usize,
+    /// yes, no, or "not SQL", which counts as none.
+    pub rollback: &'static str,
+}
+
+/// How a script of a plan gets into the ledger.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    Transaction,
+    SharedTransaction,
+    Baseline,
+}
+
+impl Mode {
+    /// Of the scripts that this plan runs.
+    pub fn of(transaction: TransactionMode, pending: usize) -> Self {
+        match transaction {
+            TransactionMode::AllPending if pending > 1 => Self::SharedTransaction,
+            _ => Self::Transaction,
+        }
+    }
+}
+
+impl ScriptSummary {
+    pub fn new(script: &Script, mode: Mode) -> Self {
+        Self {
+            version: script.version.to_string(),
+            description: script.title().to_owned(),
+            file: script.file_name.clone(),
+            author: script.header.author.clone(),
+            date: script.header.date.clone(),
+            mode: match mode {
+                Mode::Transaction => "Transaction",
+                Mode::SharedTransaction => "SharedTransaction",
+                Mode::Baseline => "Baseline",
+            },
+            statements: script.statements.len(),
+            rollback: match &script.rollback {
+                Rollback::None => "no",
+                Rollback::Sql(_) => "yes",
+                Rollback::NotSql(_) => "not SQL",
+                Rollback::Unsupported(..) => "not runnable",
+            },
+        }
+    }
+
+    /// Version, description, author, mode, statements, rollback.
+    pub fn row(&self) -> Vec<String> {
+        let mode = match self.mode {
+            "Baseline" => "recorded, not run",
+            "SharedTransaction" => "in one transaction with the others",
+            _ => "in a transaction",
+        };
+        vec![
+            self.version.clone(),
+            capital(&self.description),
+            self.author.clone().unwrap_or_default(),
+            mode.to_owned(),
+            count(self.statements, "statement"),
+            format!("rollback: {}", self.rollback),
+        ]
+    }
+}
+
+/// The scripts of a plan, those to be recorded first.
+pub fn scripts(plan: &Plan, transaction: TransactionMode) -> (Vec<ScriptSummary>, Vec<ScriptSummary>) {
+    let mode = Mode::of(transaction, plan.pending.len());
+    (
+        plan.baseline.iter().map(|script| ScriptSummary::new(script, Mode::Baseline)).collect(),
+        plan.pending.iter().map(|script| ScriptSummary::new(script, mode)).collect(),
+    )
+}
+
+/// `1 script to apply, up to 003`, what a plan comes to.
+pub fn what(plan: &Plan) -> String {
+    let mut parts = Vec::new();
+    if let Some(last) = plan.baseline.last() {
+        let scripts = count(plan.baseline.len(), "script");
+        parts.push(format!("{scripts} to record as present, up to {}", last.version));
+    }
+    match plan.pending.last() {
+        Some(last) => {
+            parts.push(format!("{} to apply, up to {}", count(plan.pending.len(), "script"), last.version));
+        }
+        None => parts.push("nothing to apply".to_owned()),
+    }
+    parts.join("; ")
+}
+
+/// A plan that Belay does not try again by itself.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HoldSummary {
+    pub reason: String,
+    pub message: String,
+    /// RFC 3339.
+    pub at: String,
+    pub plan: String,
+}
+
+impl From<&Hold> for HoldSummary {
+    fn from(hold: &Hold) -> Self {
+        Self {
+            reason: hold.failure.reason.clone(),
+            message: hold.failure.message.clone(),
+            at: hold.at.to_string(),
+            plan: hold.plan.to_string(),
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What the controllers share: a client, the caches that the watches fill, and the memory of runs.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::channel::mpsc;
+use k8s_openapi::NamespaceResourceScope;
+use kube::core::DeserializeGuard;
+use kube::runtime::events::Recorder;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Client, Resource, ResourceExt};
+
+use super::database::Looks;
+use super::memory::Memory;
+use crate::api::{Migration, PostgresBackup, PostgresDatabase};
+use crate::health;
+
+/// An object as it is watched: also one that cannot be read is seen, and does not stop the watch.
+pub type Watched<K> = DeserializeGuard<K>;
+
+/// What the controllers share.
+pub struct Context {
+    pub client: Client,
+    /// Names this cluster in ledgers: two clusters that migrate one database must not take each other for themselves.
+    pub cluster: String,
+    pub recorder: Recorder,
+    pub health: health::Policy,
+    /// The image of backup Jobs, and when it is pulled.
+    pub image: String,
+    pub image_pull_policy: String,
+    pub migrations: Store<Watched<Migration>>,
+    pub databases: Store<Watched<PostgresDatabase>>,
+    pub backups: Store<Watched<PostgresBackup>>,
+    /// Set once Belay is asked to stop: nothing new is begun.
+    pub draining: AtomicBool,
+    /// What was last seen of each Database's server.
+    pub looks: Looks,
+    pub(super) wake: mpsc::UnboundedSender<ObjectRef<Watched<Migration>>>,
+    pub(super) wake_database: mpsc::UnboundedSender<ObjectRef<Watched<PostgresDatabase>>>,
+    pub(super) memories: Mutex<HashMap<String, Arc<Entry>>>,
+}
+
+/// The memory of one Migration. It is locked for the length of a reconcile; the flag can be set at any time.
+#[derive(Default)]
+pub struct Entry {
+    pub memory: tokio::sync::Mutex<Memory>,
+    /// A ConfigMap of its source has changed.
+    pub source_changed: AtomicBool,
+}
+
+impl Context {
+    /// The Database of this name.
+    pub fn database(&self, namespace: &str, name: &str) -> Option<Arc<PostgresDatabase>> {
+        let key = ObjectRef::new(name).within(namespace);
+        self.databases.get(&key)?.0.as_ref().ok().cloned().map(Arc::new)
+    }
+
+    /// The Migrations of a Database.
+    pub fn migrations_of(&self, namespace: &str, database: &str) -> Vec<Arc<Migration>> {
+        self.migrations_where(|migration| {
+            migration.metadata.namespace.as_deref() == Some(namespace) && migration.spec.database_ref.name == database
+        })
+    }
+
+    /// The Migrations that `wanted` says yes to.
+    pub fn migrations_where(&self, wanted: impl Fn(&Migration) -> bool) -> Vec<Arc<Migration>> {
+        all(&self.migrations, wanted)
+    }
+
+    /// The Backups of a Database.
+    pub fn backups_of(&self, namespace: &str, database: &str) -> Vec<Arc<PostgresBackup>> {
+        all(&self.backups, |backup: &PostgresBackup| {
+            backup.metadata.namespace.as_deref() == Some(namespace) && backup.spec.database_ref.name == database
+        })
+    }
+
+    /// Has a Migration looked at again.
+    pub fn wake(&self, namespace: &str, name: &str) {
+        // Nobody listens any more only when the controller is being shut down.
+        let _ = self.wake.unbounded_send(ObjectRef::new(name).within(namespace));
+    }
+
+    /// Has the server of a Database looked at anew: a run has ended.
+    pub fn look_at_database(&self, namespace: &str, name: &str) {
+        if let Some(uid) = self.database(namespace, name).and_then(|database| database.uid()) {
+            self.looks.expire(&uid);
+        }
+        self.tell_database(namespace, name);
+    }
+
+    /// Has the status of a Database looked at again: a backup has changed.
+    pub fn tell_database(&self, namespace: &str, name: &str) {
+        let _ = self.wake_database.unbounded_send(ObjectRef::new(name).within(namespace));
+    }
+
+    /// Has every Migration of a Database looked at again.
+    pub fn wake_migrations_of(&self, namespace: &str, database: &str) {
+        for migration in self.migrations_of(namespace, database) {
+            self.wake(namespace, &migration.name_any());
+        }
+    }
+
+    /// A ConfigMap changed: every Migration that reads it reads it again.
+    pub fn config_map_changed(&self, namespace: &str, name: &str) {
+        let reads = |migration: &Migration| {
+            let config_maps = migration.spec.source.config_maps.iter().flatten();
+            migration.metadata.namespace.as_deref() == Some(namespace)
+                && config_maps.map(|map| &map.name).any(|map| map == name)
+        };
+        for migration in self.migrations_where(reads) {
+            if let Some(uid) = &migration.metadata.uid {
+                self.entry(uid).source_changed.store(true, Ordering::SeqCst);
+            }
+            self.wake(namespace, &migration.name_any());
+        }
+    }
+
+    /// The memory of the Migration with this UID.
+    pub fn entry(&self, uid: &str) -> Arc<Entry> {
+        self.memories.lock().unwrap_or_else(PoisonError::into_inner).entry(uid.to_owned()).or_default().clone()
+    }
+
+    /// The object is gone: whatever ran for it is cancelled.
+    pub fn forget(&self, uid: &str) {
+        self.memories.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+
+    /// The memories of every Migration.
+    pub fn entries(&self) -> Vec<Arc<Entry>> {
+        self.memories.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}
+
+/// The readable objects of a store that `wanted` says yes to.
+fn all<K>(store: &Store<Watched<K>>, wanted: impl Fn(&K) -> bool) -> Vec<Arc<K>>
+where
+    K: Resource<Scope = NamespaceResourceScope> + Clone + 'static,
+    K::DynamicType: Eq + Hash + Clone,
+{
+    store
+        .state()
+        .iter()
+        .filter_map(|object| object.0.as_ref().ok().filter(|k| wanted(k)).cloned().map(Arc::new))
+        .collect()
+}

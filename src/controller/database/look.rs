@@ -1,0 +1,72 @@
+//! One look at a server: identity, size, and what the ledger shows. Nothing is locked, made or changed.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+
+use crate::api::PostgresDatabase;
+use crate::controller::migration::Trouble;
+use crate::controller::{Context, connection};
+use crate::postgres::{Engine, Identity, PostgresError};
+
+/// How soon a server that could not be looked at is looked at again.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// What one look saw.
+#[derive(Clone, Debug)]
+pub struct Look {
+    pub generation: Option<i64>,
+    /// Since when the server has been out of reach.
+    pub failing_since: Option<Timestamp>,
+    /// It holds until then.
+    pub until: Timestamp,
+    pub seen: Result<Seen, Trouble>,
+}
+
+/// What there is to see.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub identity: Identity,
+    pub size_bytes: i64,
+    /// The version that the ledger shows.
+    pub version: Option<String>,
+}
+
+/// Looks at the server.
+pub async fn look(database: &PostgresDatabase, context: &Context, now: Timestamp) -> Look {
+    let seen = see(database, context).await;
+    // A server that fails is looked at often; one that answers, at the interval, spread by a tenth either way.
+    let wait = match &seen {
+        Ok(_) => database.spec.interval.get().mul_f64(0.9 + 0.2 * rand::random::<f64>()).max(Duration::from_secs(1)),
+        Err(_) => RETRY,
+    };
+    let before = context.looks.failing_since(&database.uid().unwrap_or_default());
+    Look {
+        generation: database.metadata.generation,
+        failing_since: seen.is_err().then(|| before.unwrap_or(now)),
+        until: now
+            .saturating_add(SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX))
+            .unwrap_or(Timestamp::MAX),
+        seen,
+    }
+}
+
+async fn see(database: &PostgresDatabase, context: &Context) -> Result<Seen, Trouble> {
+    let namespace = database.namespace().unwrap_or_default();
+    let target = connection::target(&context.client, &namespace, database).await?;
+    let application = format!("belay/look/{namespace}/{}", database.name_any());
+    let mut engine = Engine::connect(target, &application).await.map_err(Trouble::from)?;
+    let seen = read(&mut engine).await.map_err(Trouble::from);
+    engine.close().await;
+    seen
+}
+
+async fn read(engine: &mut Engine) -> Result<Seen, PostgresError> {
+    let ledger = engine.ledger().await?;
+    Ok(Seen {
+        identity: engine.identity().clone(),
+        size_bytes: engine.size_bytes().await?,
+        version: ledger.current().map(|row| row.version.to_string()),
+    })
+}

@@ -1,0 +1,85 @@
+//! What the controller remembers of one Migration between two reconciles: nothing that a restart may not forget.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::migration::{Key, Run, Settle};
+use crate::api::{Migration, MigrationStatus, Reason, State};
+use crate::script::History;
+
+/// What is remembered of one Migration, by its UID.
+#[derive(Default)]
+pub struct Memory {
+    /// The run in progress.
+    pub run: Option<Run>,
+    /// Tries in a row that failed for what may recover by itself.
+    pub attempts: u32,
+    /// Since when an input has been missing, or the server out of reach.
+    pub missing_since: Option<Timestamp>,
+    /// When the status was last written.
+    pub written_at: Option<Timestamp>,
+    settled: Option<(Key, Timestamp)>,
+    source: Option<(i64, Arc<History>)>,
+    /// The status as it was last written, until the watch brings it back.
+    written: Option<MigrationStatus>,
+}
+
+impl Memory {
+    /// The status as it was last written, or as the watch has it.
+    pub fn status(&mut self, watched: Option<&MigrationStatus>) -> MigrationStatus {
+        if self.written.as_ref() == watched {
+            self.written = None;
+        }
+        self.written.clone().or(watched.cloned()).unwrap_or_default()
+    }
+
+    /// The status was written.
+    pub fn wrote(&mut self, status: MigrationStatus, now: Timestamp) {
+        self.written = Some(status);
+        self.written_at = Some(now);
+    }
+
+    /// The source, where it was read for this generation and no ConfigMap has changed since.
+    pub fn source(&self, migration: &Migration) -> Option<Arc<History>> {
+        let (generation, history) = self.source.as_ref()?;
+        (Some(*generation) == migration.metadata.generation).then(|| history.clone())
+    }
+
+    /// Keeps the source as long as a run needs it.
+    pub fn keep_source(&mut self, migration: &Migration, history: Option<&Arc<History>>) {
+        self.source = migration.metadata.generation.zip(history.cloned());
+    }
+
+    /// A ConfigMap changed, or the run is over: the source is read anew.
+    pub fn forget_source(&mut self) {
+        self.source = None;
+    }
+
+    /// Until when nothing is to be done with these inputs.
+    pub fn settled_until(&self, key: &Key) -> Option<Timestamp> {
+        self.settled.as_ref().filter(|(settled, _)| settled == key).map(|(_, until)| *until)
+    }
+
+    /// The inputs of `key` were dealt with.
+    pub fn settle(&mut self, key: Key, settle: Settle) {
+        self.attempts = if settle.failed { self.attempts.saturating_add(1) } else { 0 };
+        self.settled = Some((key, settle.until));
+    }
+
+    /// Keeps since when something has been missing, and says for how long.
+    pub fn missing_for(&mut self, reason: Reason, now: Timestamp) -> std::time::Duration {
+        match reason.state() {
+            State::Missing => {
+                let since = *self.missing_since.get_or_insert(now);
+                now.duration_since(since).try_into().unwrap_or_default()
+            }
+            // A new try after a failed one says nothing yet.
+            _ if reason == Reason::Planning => std::time::Duration::ZERO,
+            _ => {
+                self.missing_since = None;
+                std::time::Duration::ZERO
+            }
+        }
+    }
+}

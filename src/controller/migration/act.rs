@@ -1,0 +1,136 @@
+//! Carries out one step, after what it is was written to the status.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::core::PartialObjectMeta;
+use kube::{Api, Resource, ResourceExt};
+use uuid::Uuid;
+
+use super::decide::{Decision, Step};
+use super::observe::Observed;
+use super::run::{Order, Run, Setting};
+use crate::api::{Migration, PostgresBackup, RUN_FINALIZER};
+use crate::backup;
+use crate::controller::Context;
+use crate::controller::memory::Memory;
+
+/// Carries out the decision's step.
+///
+/// # Errors
+/// When the API server does not take a write; the object is then observed and decided on again.
+pub async fn act(
+    migration: &Migration,
+    o: Observed,
+    decision: Decision,
+    context: &Arc<Context>,
+    memory: &mut Memory,
+) -> Result<(), kube::Error> {
+    let run = memory.run.as_ref();
+    match decision.step {
+        Step::Rest => {}
+        Step::Open { lock } => memory.run = open(migration, &o, context, lock),
+        Step::Inspect { below } => {
+            if let Some(run) = run {
+                run.order(Order::Inspect { lock: !o.suspend, below });
+            }
+        }
+        Step::BackUp { name } => {
+            set_finalizer(migration, o.has_finalizer, true, context).await?;
+            if let (Ok(database), Some(plan), Some(run)) = (&o.database, &decision.plan, &o.run) {
+                create(&backup::for_run(migration, database, &name, plan.hash.as_str(), &run.id), context).await?;
+            }
+        }
+        Step::Apply { .. } => {
+            if let (Some(run), Some(plan), Ok(history)) = (run, decision.plan, &o.source) {
+                set_finalizer(migration, o.has_finalizer, true, context).await?;
+                run.order(Order::Apply { plan, transaction: migration.spec.transaction, history: history.clone() });
+            }
+        }
+        Step::CheckHealth => {
+            if let Some(run) = run {
+                run.order(Order::CheckHealth(migration.spec.health_checks.clone()));
+            }
+        }
+        Step::Cancel => {
+            if let Some(run) = run {
+                run.cancel();
+            }
+        }
+        Step::Close { outcome } => {
+            if let Some(run) = run {
+                let key = run.view().key;
+                run.order(Order::Close { outcome });
+                if let Some(settle) = decision.settle {
+                    memory.settle(key, settle);
+                }
+            }
+        }
+        Step::Forget => {
+            memory.run = None;
+            set_finalizer(migration, o.has_finalizer, false, context).await?;
+            context.look_at_database(&o.namespace, &o.database_name);
+            // Where the finalizer went, the watch brings the object back.
+            if !o.has_finalizer {
+                context.wake(&o.namespace, &o.name);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Starts a run; one that a former Belay began, and that the status still shows, goes on under its own name.
+fn open(migration: &Migration, o: &Observed, context: &Arc<Context>, lock: bool) -> Option<Run> {
+    let database = o.database.as_ref().ok()?.clone();
+    let id = o.status.run.as_ref().and_then(|run| run.id.parse().ok()).unwrap_or_else(Uuid::new_v4);
+    let (waker, namespace, name) = (context.clone(), o.namespace.clone(), o.name.clone());
+    let setting = Setting {
+        client: context.client.clone(),
+        namespace: o.namespace.clone(),
+        name: o.name.clone(),
+        uid: migration.uid().unwrap_or_default(),
+        claimant: o.claimant.clone(),
+        database,
+        health: context.health.clone(),
+        wake: Box::new(move || waker.wake(&namespace, &name)),
+    };
+    Some(Run::start(id, Timestamp::now(), o.key.clone(), setting, lock))
+}
+
+async fn create(backup: &PostgresBackup, context: &Context) -> Result<(), kube::Error> {
+    let api = Api::<PostgresBackup>::namespaced(context.client.clone(), &backup.namespace().unwrap_or_default());
+    match api.create(&PostParams::default(), backup).await {
+        // A former try created it, and the watch has not brought it yet.
+        Err(kube::Error::Api(error)) if error.code == 409 => Ok(()),
+        result => result.map(|_| ()),
+    }
+}
+
+/// Sets the finalizer, or takes it away, without touching those of others: it is a set, and the apply owns its part.
+async fn set_finalizer(migration: &Migration, has: bool, wanted: bool, context: &Context) -> Result<(), kube::Error> {
+    if has == wanted {
+        return Ok(());
+    }
+    let api = Api::<PartialObjectMeta<Migration>>::namespaced(
+        context.client.clone(),
+        &migration.namespace().unwrap_or_default(),
+    );
+    let metadata = ObjectMeta {
+        name: Some(migration.name_any()),
+        uid: migration.uid(),
+        finalizers: wanted.then(|| vec![RUN_FINALIZER.to_owned()]),
+        ..ObjectMeta::default()
+    };
+    let patch = serde_json::json!({
+        "apiVersion": Migration::api_version(&()),
+        "kind": Migration::kind(&()),
+        "metadata": metadata,
+    });
+    let parameters = PatchParams::apply("belay-run").force();
+    match api.patch_metadata(&migration.name_any(), &parameters, &Patch::Apply(patch)).await {
+        // It is gone, or another has its name: there is nothing to hold, nor to let go.
+        Err(kube::Error::Api(error)) if [404, 409, 422].contains(&error.code) => Ok(()),
+        result => result.map(|_| ()),
+    }
+}

@@ -1,0 +1,408 @@
+//! Every rule of a Migration's lifecycle: what was observed → the next step, and what to say.
+//!
+//! No I/O and no clock: time and chance come in as values. A step is carried out by [`super::act`], after
+//! [`super::report`] has written what is said here.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::message;
+use super::observe::{Observed, Trouble};
+use super::run::{Activity, Doing, Inspection, View};
+use crate::api::{BackupWhen, Failure, PostgresBackup, Reason, State, conditions};
+use crate::backup;
+use crate::health::Verdict;
+use crate::plan::{Plan, plan};
+
+/// How often a lock that another run holds is tried again.
+const LOCK_POLL: Duration = Duration::from_secs(1);
+/// The longest wait between two tries of what may recover by itself.
+const MAX_BACKOFF: Duration = Duration::from_secs(60);
+/// Progress is written at most this often.
+pub(super) const PROGRESS: Duration = Duration::from_secs(1);
+
+/// What to do next, and what to say of it.
+#[derive(Debug)]
+pub struct Decision {
+    pub step: Step,
+    /// Absent: the status stands as it is.
+    pub say: Option<Say>,
+    /// The plan, when one could be made.
+    pub plan: Option<Plan>,
+    /// Look again after this long, though nothing wakes the object.
+    pub requeue: Option<Duration>,
+    /// The inputs were dealt with: with the same ones, nothing is to be done before then.
+    pub settle: Option<Settle>,
+}
+
+/// One step: what is done, and nothing more, before everything is observed again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing is to be done.
+    Rest,
+    /// Connect, take the lock if asked for, and read identity and ledger.
+    Open { lock: bool },
+    /// Take the lock if it is not held, and read the ledger again, with this backup below the run.
+    Inspect { below: Option<String> },
+    /// Create this PostgresBackup.
+    BackUp { name: String },
+    /// Apply the plan, with this backup below it.
+    Apply { below: Option<String> },
+    /// Try the health checks.
+    CheckHealth,
+    /// Cancel on the server what runs.
+    Cancel,
+    /// Write the run's outcome to the ledger, if it changed anything, and close the connection.
+    Close { outcome: Reason },
+    /// The run is over: forget it, and let the object go.
+    Forget,
+}
+
+/// What the status is to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Say {
+    pub reason: Reason,
+    pub message: String,
+    /// What stopped the run, when something did.
+    pub failure: Option<Failure>,
+    /// The request that is being handled by this step.
+    pub handles_request: bool,
+}
+
+/// Until when nothing is to be done with the same inputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settle {
+    pub until: Timestamp,
+    /// Counts towards the backoff.
+    pub failed: bool,
+}
+
+impl Decision {
+    fn step(step: Step) -> Self {
+        Self { step, say: None, plan: None, requeue: None, settle: None }
+    }
+
+    fn saying(self, reason: Reason, message: impl Into<String>) -> Self {
+        Self { say: Some(Say { reason, message: message.into(), failure: None, handles_request: false }), ..self }
+    }
+
+    fn with_plan(self, plan: Plan) -> Self {
+        Self { plan: Some(plan), ..self }
+    }
+
+    fn after(self, wait: Duration) -> Self {
+        Self { requeue: Some(wait), ..self }
+    }
+
+    fn failed_with(mut self, failure: Option<Failure>) -> Self {
+        if let Some(say) = &mut self.say {
+            say.failure = failure;
+        }
+        self
+    }
+
+    fn handling_request(mut self, handles: bool) -> Self {
+        if let Some(say) = &mut self.say {
+            say.handles_request = handles;
+        }
+        self
+    }
+
+    fn settled(self, wait: Duration, failed: bool, now: Timestamp) -> Self {
+        let until = now.saturating_add(jiff::SignedDuration::try_from(wait).unwrap_or(jiff::SignedDuration::MAX));
+        Self { settle: Some(Settle { until: until.unwrap_or(Timestamp::MAX), failed }), ..self }
+    }
+}
+
+/// The next step, and what to say of it.
+pub fn decide(o: &Observed, now: Timestamp) -> Decision {
+    match &o.run {
+        _ if o.deleting => deleting(o),
+        Some(run) => in_run(o, run, now),
+        None => without_run(o, now),
+    }
+}
+
+/// A run in progress is cancelled first; only then does the finalizer go.
+fn deleting(o: &Observed) -> Decision {
+    match &o.run {
+        Some(run) if run.activity != Activity::Ended => {
+            Decision::step(Step::Cancel).saying(Reason::Cancelled, message::cancelled(o))
+        }
+        Some(_) => Decision::step(Step::Forget),
+        None if o.has_finalizer => Decision::step(Step::Forget),
+        None => Decision::step(Step::Rest),
+    }
+}
+
+fn without_run(o: &Observed, now: Timestamp) -> Decision {
+    if let Some(trouble) = trouble(o) {
+        // What is missing is watched; this is for what is not, and for the end of the five minutes.
+        return tell(o, trouble).after(MAX_BACKOFF);
+    }
+    if o.has_finalizer && o.status.run.is_none() {
+        return Decision::step(Step::Forget);
+    }
+    match o.settled_until.filter(|until| now < *until) {
+        Some(until) => Decision::step(Step::Rest).after(until.duration_since(now).try_into().unwrap_or_default()),
+        None => Decision::step(Step::Open { lock: !o.suspend }),
+    }
+}
+
+/// What keeps a run from starting, the first first.
+fn trouble(o: &Observed) -> Option<Trouble> {
+    if let Some(rival) = o.rival.as_ref().filter(|_| !o.suspend) {
+        return Some(Trouble { reason: Reason::DatabaseInUse, message: message::rival(o, rival) });
+    }
+    o.policy.as_ref().err().or(o.database.as_ref().err()).or(o.source.as_ref().err()).cloned()
+}
+
+fn tell(o: &Observed, trouble: Trouble) -> Decision {
+    let text = format!("{} {}", sentence(&trouble.message), message::untouched(o));
+    Decision::step(Step::Rest).saying(trouble.reason, text)
+}
+
+fn in_run(o: &Observed, run: &View, now: Timestamp) -> Decision {
+    match &run.activity {
+        Activity::Ended => return Decision::step(Step::Forget),
+        // What changes data goes on to its end, whatever became of its inputs; but a person can stop it.
+        Activity::Busy(Doing::Applying(_)) if o.suspend => {
+            return Decision::step(Step::Cancel).saying(Reason::Cancelled, message::cancelled(o));
+        }
+        Activity::Busy(doing) => return busy(o, run, doing, now),
+        Activity::Idle => {}
+    }
+    if let Some(Err(failure)) = &run.applied {
+        // What the database is left at is read back before it is told.
+        if run.inspection.is_none() && run.trouble.is_none() {
+            return Decision::step(Step::Inspect { below: run.below.clone() });
+        }
+        let reason = failure.reason.parse().unwrap_or(Reason::ScriptFailed);
+        let wait = if reason.state() == State::Missing { backoff(o) } else { o.interval() };
+        let left = run.inspection.as_ref().zip(run.history.as_ref()).zip(o.policy.as_ref().ok());
+        return Decision {
+            plan: left.and_then(|((read, history), policy)| plan(history, &read.ledger, policy).ok()),
+            ..Decision::step(Step::Rest)
+        }
+        .saying(reason, message::failed(o, failure))
+        .failed_with(Some(failure.clone()))
+        .settled(wait, reason.state() == State::Missing, now)
+        .close(reason);
+    }
+    if let Some(trouble) = &run.trouble {
+        return tell(o, trouble.clone()).settled(backoff(o), true, now).close(trouble.reason);
+    }
+    if !run.wrote && run.key != o.key {
+        return Decision::step(Step::Close { outcome: Reason::Cancelled });
+    }
+    match &run.inspection {
+        Some(inspection) => inspected(o, run, inspection, now),
+        None => Decision::step(Step::Inspect { below: run.below.clone() }),
+    }
+}
+
+fn busy(o: &Observed, run: &View, doing: &Doing, now: Timestamp) -> Decision {
+    let wait = Decision::step(Step::Rest);
+    match doing {
+        // Said only when it takes its time, and only of news: a look at what is known to be well says nothing.
+        Doing::Reading => {
+            let since = Duration::try_from(now.duration_since(run.started_at)).unwrap_or_default();
+            let news =
+                o.status.observed_generation != Some(o.key.generation) || o.status.source_digest != o.key.source_digest;
+            match news && !run.wrote {
+                true if since >= PROGRESS => wait.saying(Reason::Planning, message::planning(o)),
+                true => wait.after(PROGRESS),
+                false => wait,
+            }
+        }
+        Doing::Applying(progress) => wait.saying(Reason::Applying, message::applying(o, run, progress)).after(PROGRESS),
+        Doing::CheckingHealth(check) => wait.saying(Reason::CheckingHealth, message::checking(o, check)),
+    }
+}
+
+/// The source and the ledger are known: from here on the plan decides.
+fn inspected(o: &Observed, run: &View, inspection: &Inspection, now: Timestamp) -> Decision {
+    let (Ok(policy), Some(history)) = (&o.policy, run.history.as_deref().or(o.source.as_deref().ok())) else {
+        return Decision::step(Step::Close { outcome: Reason::Cancelled });
+    };
+    if let Some(claimant) = inspection.ledger.claimant.as_ref().filter(|claimant| **claimant != o.claimant) {
+        let trouble = Trouble { reason: Reason::DatabaseInUse, message: message::claimed(claimant) };
+        return tell(o, trouble).settled(o.interval(), false, now).close(Reason::DatabaseInUse);
+    }
+    let plan = match plan(history, &inspection.ledger, policy) {
+        Ok(plan) => plan,
+        Err(refusal) => {
+            let trouble = Trouble { reason: refusal.reason(), message: refusal.to_string() };
+            return tell(o, trouble).settled(o.interval(), false, now).close(refusal.reason());
+        }
+    };
+    if plan.is_done() {
+        return applied(o, run, plan, now);
+    }
+    if o.suspend {
+        return Decision::step(Step::Rest)
+            .saying(Reason::Suspended, message::suspended(&plan))
+            .with_plan(plan)
+            .settled(o.interval(), false, now)
+            .close(Reason::Suspended);
+    }
+    let held = inspection.ledger.hold.as_ref().filter(|hold| hold.plan == plan.hash && !o.request_is_after(hold.at));
+    if let Some(hold) = held {
+        let reason = hold.failure.reason.parse().unwrap_or(Reason::ScriptFailed);
+        return Decision::step(Step::Rest)
+            .saying(reason, message::failed(o, &hold.failure))
+            .failed_with(Some(hold.failure.clone()))
+            .with_plan(plan)
+            .settled(o.interval(), false, now)
+            .close(reason);
+    }
+    if let Some(trouble) = &inspection.privileges {
+        return tell(o, trouble.clone()).with_plan(plan).settled(backoff(o), true, now).close(trouble.reason);
+    }
+    if !inspection.locked {
+        let since = Duration::try_from(now.duration_since(inspection.at)).unwrap_or_default();
+        let step = if since >= LOCK_POLL { Step::Inspect { below: None } } else { Step::Rest };
+        return Decision::step(step)
+            .saying(Reason::LockHeld, message::lock_held(inspection))
+            .with_plan(plan)
+            .after(LOCK_POLL.saturating_sub(since));
+    }
+    back_up_and_apply(o, run, inspection, plan, now)
+}
+
+/// A script is applied only above a verified backup, where the policy asks for one.
+fn back_up_and_apply(o: &Observed, run: &View, inspection: &Inspection, plan: Plan, now: Timestamp) -> Decision {
+    let below = match below(o, run, inspection, &plan, now) {
+        Below::NotAsked => None,
+        Below::Have(backup) => backup.metadata.name.clone(),
+        Below::Running(backup) => {
+            return Decision::step(Step::Rest)
+                .saying(Reason::BackupRunning, message::backing_up(backup))
+                .with_plan(plan);
+        }
+        Below::Create(name) => {
+            return Decision::step(Step::BackUp { name: name.clone() })
+                .saying(Reason::BackupRunning, message::backup_starts(&name))
+                .handling_request(o.request.is_some())
+                .with_plan(plan);
+        }
+        Below::NotConfigured => {
+            return Decision::step(Step::Rest)
+                .saying(Reason::BackupNotConfigured, message::backup_not_configured(o, &plan))
+                .with_plan(plan)
+                .settled(o.interval(), false, now)
+                .close(Reason::BackupNotConfigured);
+        }
+        Below::Failed(backup) => {
+            return Decision::step(Step::Rest)
+                .saying(Reason::BackupFailed, message::backup_failed(o, backup))
+                .with_plan(plan)
+                .settled(o.interval(), false, now)
+                .close(Reason::BackupFailed);
+        }
+    };
+    if inspection.below != below {
+        return Decision::step(Step::Inspect { below });
+    }
+    Decision::step(Step::Apply { below: below.clone() })
+        .saying(Reason::Applying, message::apply_starts(&plan, below.as_deref()))
+        .handling_request(o.request.is_some())
+        .with_plan(plan)
+}
+
+/// The backup below a run.
+enum Below<'a> {
+    NotAsked,
+    NotConfigured,
+    Have(&'a PostgresBackup),
+    Running(&'a PostgresBackup),
+    Failed(&'a PostgresBackup),
+    Create(String),
+}
+
+fn below<'a>(o: &'a Observed, run: &View, inspection: &Inspection, plan: &Plan, now: Timestamp) -> Below<'a> {
+    let Ok(database) = &o.database else { return Below::NotConfigured };
+    let policy = &database.spec.backup;
+    let when = policy.when.max(o.backup_override.unwrap_or(BackupWhen::Never));
+    if when == BackupWhen::Never {
+        return Below::NotAsked;
+    }
+    let Some(method) = &policy.method else { return Below::NotConfigured };
+    let version = inspection.ledger.current().map(|row| row.version.as_written());
+    let (identity, max_age) = (&inspection.identity, policy.max_age.get());
+    let usable = backup::Usable { method, identity, version, run: &run.id, max_age, now };
+    if let Some(backup) = o.backups.iter().find(|backup| usable.holds(backup)) {
+        return Below::Have(backup);
+    }
+    // The newest that was made for this very plan says how far it is, also after a restart.
+    let mut own: Vec<&PostgresBackup> = o
+        .backups
+        .iter()
+        .map(AsRef::as_ref)
+        .filter(|backup| backup::plan_of(backup) == Some(plan.hash.as_str()))
+        .filter(|backup| backup.metadata.deletion_timestamp.is_none())
+        .collect();
+    own.sort_by_key(|backup| backup.metadata.creation_timestamp.as_ref().map(|at| at.0));
+    let create = || Below::Create(backup::name_for(&o.name, &run.id, &o.backups));
+    let Some(last) = own.last() else { return create() };
+    let status = last.status.as_ref();
+    let ended = status.is_some_and(|s| conditions::is_true(&s.conditions, conditions::STALLED));
+    let ready = status.is_some_and(|s| conditions::is_true(&s.conditions, conditions::READY));
+    let created = last.metadata.creation_timestamp.as_ref().map_or(now, |at| at.0);
+    let same_policy = backup::database_generation_of(last) == Some(o.key.database_generation);
+    match (ended, ready) {
+        (false, false) => Below::Running(last),
+        (true, _) if same_policy && !o.request_is_after(created) => Below::Failed(last),
+        _ => create(),
+    }
+}
+
+/// The ledger shows the target: the health checks decide.
+fn applied(o: &Observed, run: &View, plan: Plan, now: Timestamp) -> Decision {
+    let passed_before = o.health_passed && !run.wrote;
+    let verdict = match &run.health {
+        _ if !o.has_health_checks || passed_before => &Verdict::Passed,
+        Some(verdict) => verdict,
+        None => {
+            return Decision::step(Step::CheckHealth)
+                .saying(Reason::CheckingHealth, message::checking(o, ""))
+                .with_plan(plan);
+        }
+    };
+    let (reason, text) = match verdict {
+        Verdict::Passed => (Reason::Succeeded, message::succeeded(o, &plan)),
+        Verdict::Failed { check, saw } => (Reason::Unhealthy, message::unhealthy(&plan, check, saw)),
+        Verdict::Refused { check, why } => (Reason::CheckRefused, message::check_refused(&plan, check, why)),
+    };
+    let unhealthy = reason == Reason::Unhealthy;
+    let wait = if unhealthy { backoff(o) } else { o.interval() };
+    Decision::step(Step::Rest).saying(reason, text).with_plan(plan).settled(wait, unhealthy, now).close(reason)
+}
+
+impl Decision {
+    /// Says what it says, and closes the run.
+    fn close(self, outcome: Reason) -> Self {
+        Self { step: Step::Close { outcome }, ..self }
+    }
+}
+
+/// 1 s, doubled each time, up to a minute; spread by a quarter either way.
+fn backoff(o: &Observed) -> Duration {
+    let base = Duration::from_secs(1 << o.attempts.min(6)).min(MAX_BACKOFF);
+    base.mul_f64(0.75 + 0.5 * o.chance.clamp(0.0, 1.0)).min(MAX_BACKOFF)
+}
+
+/// `text` as a sentence, with its full stop.
+fn sentence(text: &str) -> String {
+    let mut sentence = text.trim_end_matches('.').to_owned();
+    if let Some(first) = sentence.get(..1).map(str::to_uppercase).filter(|_| begins_with_a_word(text)) {
+        sentence.replace_range(..1, &first);
+    }
+    sentence + "."
+}
+
+/// Not with a name, which has to stay as it is: a host, a file, an object.
+fn begins_with_a_word(text: &str) -> bool {
+    text.split(' ').next().is_some_and(|word| word.bytes().all(|byte| byte.is_ascii_lowercase()))
+}

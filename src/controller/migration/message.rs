@@ -1,0 +1,202 @@
+//! What the status says: three sentences. What happened and where; what state the data is in; what to do next.
+
+use super::observe::Observed;
+use super::run::{Inspection, Place, View};
+use crate::api::{Failure, PostgresBackup};
+use crate::plan::Plan;
+
+/// The version where the database is, in words.
+fn at(version: Option<&str>) -> String {
+    version.map_or_else(|| "before its first script".to_owned(), |version| format!("at {version}"))
+}
+
+fn here(o: &Observed) -> String {
+    at(o.version())
+}
+
+fn scripts(count: usize) -> String {
+    if count == 1 { "1 script".to_owned() } else { format!("{count} scripts") }
+}
+
+/// Where the scripts are to be corrected.
+fn source_of(o: &Observed) -> String {
+    match &o.config_maps[..] {
+        [] => format!("spec.source.inline of Migration {}", o.name),
+        [one] => format!("ConfigMap {one}"),
+        several => format!("ConfigMaps {}", several.join(", ")),
+    }
+}
+
+pub fn planning(o: &Observed) -> String {
+    format!("Reading the server and the ledger of PostgresDatabase {}.", o.database_name)
+}
+
+/// What a refusal leaves behind.
+pub fn untouched(o: &Observed) -> String {
+    match o.version() {
+        Some(version) => format!("Nothing was run: the database is at {version}."),
+        None => "Nothing was run.".to_owned(),
+    }
+}
+
+pub fn rival(o: &Observed, rival: &str) -> String {
+    format!(
+        "Migration {rival} already migrates PostgresDatabase {}, and is older. Delete one of the two, or give this one a \
+         PostgresDatabase with another historySchema",
+        o.database_name
+    )
+}
+
+pub fn claimed(claimant: &str) -> String {
+    format!(
+        "the ledger belongs to {claimant} (cluster/namespace/name). If that one is gone, run belay repair --release-claim; \
+         otherwise use another historySchema"
+    )
+}
+
+pub fn suspended(plan: &Plan) -> String {
+    format!(
+        "{} to apply, up to {}. Nothing is done while spec.suspend is true: the database is {}. Read status.plan, then set \
+         spec.suspend to false.",
+        scripts(plan.pending.len()),
+        plan.to,
+        at(plan.from.as_ref().map(|version| version.as_written()))
+    )
+}
+
+pub fn lock_held(inspection: &Inspection) -> String {
+    let holder = inspection.holder.as_deref().unwrap_or("a session that is just ending");
+    format!(
+        "The advisory lock of this PostgreSQL database is held by {holder}. Belay goes on by itself when it is free."
+    )
+}
+
+pub fn backup_starts(name: &str) -> String {
+    format!("PostgresBackup {name} is being taken. No script has run yet.")
+}
+
+pub fn backing_up(backup: &PostgresBackup) -> String {
+    let name = backup.metadata.name.as_deref().unwrap_or_default();
+    match backup_message(backup) {
+        Some(message) => format!("PostgresBackup {name} is being taken: {message}"),
+        None => backup_starts(name),
+    }
+}
+
+pub fn backup_failed(o: &Observed, backup: &PostgresBackup) -> String {
+    let name = backup.metadata.name.as_deref().unwrap_or_default();
+    format!(
+        "PostgresBackup {name} failed: {} No script was run: the database is {}. Mend the cause, then annotate the Migration: \
+         belay.dev/requestedAt=$(date -uIs).",
+        backup_message(backup).unwrap_or("the Job gave no reason."),
+        here(o)
+    )
+}
+
+fn backup_message(backup: &PostgresBackup) -> Option<&str> {
+    let told = backup.status.as_ref()?.conditions.iter().find(|condition| condition.status == "True")?;
+    Some(told.message.as_str()).filter(|message| !message.is_empty())
+}
+
+pub fn backup_not_configured(o: &Observed, plan: &Plan) -> String {
+    format!(
+        "{} to apply, and a backup is asked for, but PostgresDatabase {} has no spec.backup.method. No script was run: the \
+         database is {}. Set the method, or spec.backup.when to Never.",
+        scripts(plan.pending.len()),
+        o.database_name,
+        at(plan.from.as_ref().map(|version| version.as_written()))
+    )
+}
+
+pub fn apply_starts(plan: &Plan, below: Option<&str>) -> String {
+    let first = plan.pending.first().or(plan.baseline.last()).map_or("", |script| script.file_name.as_str());
+    let backup = below.map_or_else(|| "No backup is asked for".to_owned(), |name| format!("Backup {name} is below it"));
+    format!("Applying {}, up to {}, from {first} on. {backup}.", scripts(plan.pending.len()), plan.to)
+}
+
+pub fn applying(o: &Observed, run: &View, place: &Place) -> String {
+    let backup = run.below.as_ref().map_or_else(String::new, |name| format!(" Backup {name} is below it."));
+    let attempt = if place.attempt > 1 { format!(", try {}", place.attempt) } else { String::new() };
+    let waits = place.waiting_on.first().map_or_else(String::new, |blocker| {
+        format!(
+            " It waits for the session with pid {} ({}, user {}), which holds {}; pg_terminate_backend({}) would end it.",
+            blocker.pid,
+            blocker.application,
+            blocker.user,
+            if blocker.relations.is_empty() { "a lock".to_owned() } else { blocker.relations.join(", ") },
+            blocker.pid
+        )
+    });
+    format!(
+        "{}, statement {} of {}, line {}{attempt}.{waits} The last version in the ledger when the run began: {}.{backup}",
+        place.script,
+        place.statement,
+        place.statements,
+        place.line,
+        o.version().unwrap_or("none")
+    )
+}
+
+pub fn checking(o: &Observed, check: &str) -> String {
+    let check = if check.is_empty() { "The health checks are".to_owned() } else { format!("Health check {check} is") };
+    format!("{check} being tried. The scripts are applied: the database is {}.", here(o))
+}
+
+pub fn succeeded(o: &Observed, plan: &Plan) -> String {
+    let health = if o.has_health_checks { ", and every health check passed" } else { "" };
+    format!("The database is at {}{health}.", plan.to)
+}
+
+pub fn unhealthy(plan: &Plan, check: &str, saw: &str) -> String {
+    format!(
+        "Health check {check} did not pass: {saw}. The scripts are applied: the database is at {}. The check is tried again, \
+         and Belay goes on by itself when it passes.",
+        plan.to
+    )
+}
+
+pub fn check_refused(plan: &Plan, check: &str, why: &str) -> String {
+    format!(
+        "Health check {check} may not be run: {why}. The scripts are applied: the database is at {}. Correct the check.",
+        plan.to
+    )
+}
+
+pub fn cancelled(o: &Observed) -> String {
+    let why = if o.deleting { "the Migration is being deleted" } else { "spec.suspend was set" };
+    format!("The run is being cancelled: {why}. The script in progress is rolled back.")
+}
+
+/// What went wrong and where, as the engine has it; what state the data is in; what to do.
+pub fn failed(o: &Observed, failure: &Failure) -> String {
+    format!(
+        "{}. The database is {}{}. {}",
+        failure.message.trim_end_matches('.'),
+        here(o),
+        kept_in(o),
+        next(o, failure)
+    )
+}
+
+/// The backup that holds the present version, where there is one.
+fn kept_in(o: &Observed) -> String {
+    let backup = o.backups.iter().filter_map(|backup| {
+        let status = backup.status.as_ref()?;
+        let at = status.snapshot_at.as_deref().filter(|_| status.ledger_version.as_deref() == o.version())?;
+        Some((at, backup.metadata.name.as_deref()?))
+    });
+    backup.max().map_or_else(String::new, |(at, name)| {
+        // To the second: it is read on a phone.
+        let at = at.parse().map_or_else(|_| at.to_owned(), |at: jiff::Timestamp| at.strftime("%F %TZ").to_string());
+        format!(", which backup {name} holds as of {at}")
+    })
+}
+
+fn next(o: &Observed, failure: &Failure) -> String {
+    use crate::api::Reason;
+    match failure.reason.parse() {
+        Ok(Reason::ScriptFailed) => format!("Correct the script in {}, and Belay goes on by itself.", source_of(o)),
+        Ok(reason) => Reason::next_step(reason).to_owned(),
+        Err(()) => String::new(),
+    }
+}

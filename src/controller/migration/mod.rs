@@ -1,0 +1,92 @@
+//! A Migration's reconcile: observe, decide, report, act. One step a time, then everything is looked at again.
+//!
+//! | room | client | what |
+//! | --- | --- | --- |
+//! | [`observe`] | reads | everything that a decision rests on |
+//! | [`decide`] | no | every rule of the lifecycle |
+//! | [`report`] | writes | the status, once, before the step is taken: the intent stands before what cannot be undone |
+//! | [`act`] | writes | one step |
+//! | [`run`] | in its own task | the connection, its lock, and the step that was ordered |
+
+mod act;
+mod decide;
+mod message;
+mod observe;
+mod report;
+mod run;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::channel::mpsc;
+use jiff::Timestamp;
+use kube::ResourceExt;
+use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::reflector::ObjectRef;
+
+pub use decide::Settle;
+pub use observe::{Key, Trouble};
+pub use run::Run;
+
+use super::context::Watched;
+use super::{Context, watch};
+use crate::api::Migration;
+
+/// As many Migrations are reconciled at once; runs, which wait for servers, are not bounded by it.
+const CONCURRENCY: u16 = 16;
+
+/// Reconciles Migrations until `stop`.
+pub async fn run(
+    context: Arc<Context>,
+    trigger: watch::Trigger<Migration>,
+    wake: mpsc::UnboundedReceiver<ObjectRef<Watched<Migration>>>,
+    stop: impl Future<Output = ()> + Send + Sync + 'static,
+) {
+    Controller::for_stream(trigger, context.migrations.clone())
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .reconcile_on(wake)
+        .graceful_shutdown_on(stop)
+        .run(reconcile, on_error, context)
+        .for_each(async |_| {})
+        .await;
+}
+
+async fn reconcile(watched: Arc<Watched<Migration>>, context: Arc<Context>) -> Result<Action, kube::Error> {
+    let migration = match &watched.0 {
+        Ok(migration) => migration,
+        Err(invalid) => {
+            super::invalid::report::<Migration>(invalid, &context).await?;
+            return Ok(Action::await_change());
+        }
+    };
+    let entry = context.entry(&migration.uid().unwrap_or_default());
+    let mut memory = entry.memory.lock().await;
+    if entry.source_changed.swap(false, Ordering::SeqCst) {
+        memory.forget_source();
+    }
+    if context.draining.load(Ordering::SeqCst) {
+        return Ok(Action::await_change());
+    }
+    let observed = observe::observe(migration, &context, &mut memory).await;
+    let now = Timestamp::now();
+    let decision = decide::decide(&observed, now);
+    tracing::debug!(migration = migration.name_any(), step = ?decision.step, "decided");
+    report::report(migration, &observed, &decision, &context, &mut memory, now).await?;
+    let requeue = decision.requeue;
+    act::act(migration, observed, decision, &context, &mut memory).await?;
+    if memory.run.is_none() {
+        // At rest it is not worth its memory.
+        memory.forget_source();
+    }
+    Ok(requeue.map_or_else(Action::await_change, Action::requeue))
+}
+
+/// The API server did not take a write, or was out of reach: soon again.
+fn on_error(watched: Arc<Watched<Migration>>, error: &kube::Error, _: Arc<Context>) -> Action {
+    tracing::warn!(migration = watched.name_any(), namespace = watched.namespace(), "the reconcile failed: {error}");
+    Action::requeue(Duration::from_secs(2))
+}

@@ -1,0 +1,202 @@
+//! Reads everything that a decision rests on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::run::View;
+use crate::api::{
+    BackupWhen, Failure, Migration, MigrationStatus, OutOfOrder, PostgresBackup, PostgresDatabase, REQUESTED_AT,
+    RUN_FINALIZER, Reason, conditions,
+};
+use crate::controller::Context;
+use crate::controller::memory::Memory;
+use crate::plan::Policy;
+use crate::script::History;
+use crate::source::kubernetes as source;
+
+/// Something that keeps a Migration from going on, and what would help.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    pub reason: Reason,
+    pub message: String,
+}
+
+impl Trouble {
+    /// As status and ledger have what stopped a run.
+    pub fn into_failure(self) -> Failure {
+        Failure { reason: self.reason.as_str().to_owned(), message: self.message, ..Failure::default() }
+    }
+}
+
+/// What a run was started for. With the same key nothing new is to be done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Key {
+    pub generation: i64,
+    pub database_generation: i64,
+    pub source_digest: Option<String>,
+    pub request: Option<String>,
+}
+
+/// The annotation that asks for another try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    pub text: String,
+    pub at: Timestamp,
+}
+
+/// Everything that a decision rests on.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    pub namespace: String,
+    pub name: String,
+    /// `<cluster>/<namespace>/<name>`, as the ledger names its claimant.
+    pub claimant: String,
+    pub deleting: bool,
+    pub has_finalizer: bool,
+    pub suspend: bool,
+    pub has_health_checks: bool,
+    pub backup_override: Option<BackupWhen>,
+    /// The health checks passed for this generation and source, as the status has it.
+    pub health_passed: bool,
+    /// A request that was not handled yet.
+    pub request: Option<Request>,
+    /// What the status says so far.
+    pub status: MigrationStatus,
+    /// An older Migration of the same Database.
+    pub rival: Option<String>,
+    /// The ConfigMaps of the source; none: it is inline.
+    pub config_maps: Vec<String>,
+    pub database_name: String,
+    pub database: Result<Arc<PostgresDatabase>, Trouble>,
+    pub source: Result<Arc<History>, Trouble>,
+    pub policy: Result<Policy, Trouble>,
+    /// The Backups of the same Database.
+    pub backups: Vec<Arc<PostgresBackup>>,
+    pub key: Key,
+    pub run: Option<View>,
+    /// With the present key, nothing is to be done before then.
+    pub settled_until: Option<Timestamp>,
+    /// Tries in a row that failed for what may recover by itself.
+    pub attempts: u32,
+    /// Between 0 and 1: spreads what would otherwise happen at once.
+    pub chance: f64,
+}
+
+impl Observed {
+    /// Whether a person asked, after `at`, for another try.
+    pub fn request_is_after(&self, at: Timestamp) -> bool {
+        self.request.as_ref().is_some_and(|request| request.at > at)
+    }
+
+    /// Where the database is: as the run has just read it, else as the status has it from the last time.
+    pub fn version(&self) -> Option<&str> {
+        match self.run.as_ref().and_then(|run| run.inspection.as_ref()) {
+            Some(inspection) => inspection.ledger.current().map(|row| row.version.as_written()),
+            None => self.status.version.as_deref(),
+        }
+    }
+
+    /// The Database's interval, spread by a tenth either way.
+    pub fn interval(&self) -> Duration {
+        let interval = self.database.as_ref().map_or(Duration::from_secs(600), |database| database.spec.interval.get());
+        interval.mul_f64(0.9 + 0.2 * self.chance.clamp(0.0, 1.0)).max(Duration::from_secs(1))
+    }
+}
+
+/// Reads everything that a decision on `migration` rests on.
+pub async fn observe(migration: &Migration, context: &Context, memory: &mut Memory) -> Observed {
+    let namespace = migration.namespace().unwrap_or_default();
+    let spec = &migration.spec;
+    let status = memory.status(migration.status.as_ref());
+    let database_name = spec.database_ref.name.clone();
+    let database = context.database(&namespace, &database_name).ok_or_else(|| Trouble {
+        reason: Reason::DatabaseNotFound,
+        message: format!(
+            "PostgresDatabase {namespace}/{database_name} does not exist. Create it: Belay goes on by itself"
+        ),
+    });
+    let source = match memory.source(migration) {
+        Some(history) => Ok(history),
+        None => source::read(&context.client, &namespace, &spec.source)
+            .await
+            .map(Arc::new)
+            .map_err(|error| Trouble { reason: error.reason(), message: error.to_string() }),
+    };
+    memory.keep_source(migration, source.as_ref().ok());
+
+    let request = request(migration).filter(|request| status.last_handled_requested_at.as_ref() != Some(&request.text));
+    let key = Key {
+        generation: migration.metadata.generation.unwrap_or_default(),
+        database_generation: database.as_ref().ok().and_then(|db| db.metadata.generation).unwrap_or_default(),
+        source_digest: source.as_ref().ok().map(|history| history.digest().to_string()),
+        request: migration.annotations().get(REQUESTED_AT).cloned(),
+    };
+    Observed {
+        claimant: format!("{}/{namespace}/{}", context.cluster, migration.name_any()),
+        name: migration.name_any(),
+        deleting: migration.metadata.deletion_timestamp.is_some(),
+        has_finalizer: migration.finalizers().iter().any(|finalizer| finalizer == RUN_FINALIZER),
+        suspend: spec.suspend,
+        config_maps: spec.source.config_maps.iter().flatten().map(|reference| reference.name.clone()).collect(),
+        has_health_checks: !spec.health_checks.is_empty(),
+        backup_override: spec.backup.as_ref().map(|backup| backup.when),
+        health_passed: conditions::is_current(&status.conditions, conditions::HEALTHY, key.generation)
+            && status.source_digest == key.source_digest,
+        request,
+        rival: rival(migration, context),
+        policy: policy(migration, database.as_ref().ok().map(AsRef::as_ref)),
+        backups: context.backups_of(&namespace, &database_name),
+        run: memory.run.as_ref().map(|run| run.view()),
+        settled_until: memory.settled_until(&key),
+        attempts: memory.attempts,
+        chance: rand::random(),
+        namespace,
+        status,
+        database_name,
+        database,
+        source,
+        key,
+    }
+}
+
+/// The annotation, where it is a time; anything else asks for nothing.
+fn request(migration: &Migration) -> Option<Request> {
+    let text = migration.annotations().get(REQUESTED_AT)?;
+    Some(Request { text: text.clone(), at: text.parse().ok()? })
+}
+
+/// An older Migration that claims the same Database. Of two as old, the first by name keeps it.
+fn rival(migration: &Migration, context: &Context) -> Option<String> {
+    let age = |m: &Migration| (m.metadata.creation_timestamp.as_ref().map(|at| at.0), m.name_any());
+    context
+        .migrations_of(&migration.namespace()?, &migration.spec.database_ref.name)
+        .into_iter()
+        .filter(|other| other.metadata.uid != migration.metadata.uid && !other.spec.suspend)
+        .filter(|other| {
+            other.metadata.deletion_timestamp.is_none() || other.finalizers().iter().any(|f| f == RUN_FINALIZER)
+        })
+        .filter(|other| age(other) < age(migration))
+        .map(|other| other.name_any())
+        .min()
+}
+
+fn policy(migration: &Migration, database: Option<&PostgresDatabase>) -> Result<Policy, Trouble> {
+    let spec = &migration.spec;
+    let version = |field: &str, text: &Option<String>| {
+        text.as_ref()
+            .map(|text| text.parse())
+            .transpose()
+            .map_err(|error| Trouble { reason: Reason::InvalidSpec, message: format!("spec.{field}: {error}") })
+    };
+    Ok(Policy {
+        target: version("target", &spec.target)?,
+        transaction: spec.transaction,
+        out_of_order: spec.out_of_order == OutOfOrder::Allow,
+        baseline: version("baseline", &spec.baseline)?,
+        role: database.and_then(|database| database.spec.role.clone()),
+        search_path: database.map(|database| database.spec.search_path.clone()).unwrap_or_default(),
+    })
+}

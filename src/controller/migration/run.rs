@@ -1,0 +1,435 @@
+//! A run: a task of its own that holds one connection and its lock, and does one ordered step after the other.
+//!
+//! The reconcile never waits for SQL: it orders a step, sees the run's [`View`], and is woken by its every change.
+//! What the next step is, [`super::decide`] says; this room only does it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use kube::Client;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use super::observe::{Key, Trouble};
+use crate::api::{Failure, HealthCheck, PostgresDatabase, Reason, TransactionMode, WaitingOn};
+use crate::controller::connection;
+use crate::health::{self, Verdict};
+use crate::plan::{Ledger, Plan};
+use crate::postgres::{Blocker, Engine, Holder, Identity, PostgresError, Progress, RunContext, RunIntent};
+use crate::script::History;
+
+/// The most sessions, and relations of each, that the status lists.
+const MAX_WAITING_ON: usize = 20;
+
+/// What the reconcile sees of a run.
+#[derive(Clone, Debug)]
+pub struct View {
+    pub id: Uuid,
+    pub started_at: Timestamp,
+    /// What the run was started for.
+    pub key: Key,
+    /// The source as it was when the plan began to be applied: what the run is about until it ends.
+    pub history: Option<Arc<History>>,
+    pub activity: Activity,
+    /// The last reading of identity and ledger; none while it is out of date.
+    pub inspection: Option<Arc<Inspection>>,
+    /// How applying ended.
+    pub applied: Option<Result<(), Failure>>,
+    pub health: Option<Verdict>,
+    /// What keeps the run from going on; its connection is gone, or not to be used.
+    pub trouble: Option<Trouble>,
+    /// Whether scripts were ordered to be applied.
+    pub wrote: bool,
+    /// The PostgresBackup below the run.
+    pub below: Option<String>,
+}
+
+/// What a run is doing.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Activity {
+    /// Waiting for an order.
+    Idle,
+    Busy(Doing),
+    /// Its connection is closed, and it takes no orders.
+    Ended,
+}
+
+/// How far the scripts are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    pub script: String,
+    /// From 1.
+    pub statement: usize,
+    pub statements: usize,
+    pub line: u32,
+    /// Which try of the script, from 1.
+    pub attempt: u32,
+    /// The sessions that it waits for.
+    pub waiting_on: Vec<WaitingOn>,
+}
+
+/// A step in progress.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Doing {
+    /// Connecting, reading, or closing: takes milliseconds.
+    Reading,
+    Applying(Place),
+    CheckingHealth(String),
+}
+
+/// What was read from the database.
+#[derive(Debug)]
+pub struct Inspection {
+    pub at: Timestamp,
+    pub identity: Identity,
+    pub ledger: Ledger,
+    /// Whether the lock was held while the ledger was read.
+    pub locked: bool,
+    /// Who holds it, in words, when it is not ours.
+    pub holder: Option<String>,
+    /// What is missing to apply anything.
+    pub privileges: Option<Trouble>,
+    /// The PostgresBackup that was below the run when the ledger was read.
+    pub below: Option<String>,
+}
+
+/// A step that a run is ordered to do.
+pub enum Order {
+    Inspect { lock: bool, below: Option<String> },
+    Apply { plan: Plan, transaction: TransactionMode, history: Arc<History> },
+    CheckHealth(Vec<HealthCheck>),
+    Close { outcome: Reason },
+}
+
+/// What a run is about, and with what it works.
+pub struct Setting {
+    pub client: Client,
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    pub claimant: String,
+    pub database: Arc<PostgresDatabase>,
+    pub health: health::Policy,
+    /// Called at every change that a reconcile should see.
+    pub wake: Box<dyn Fn() + Send + Sync>,
+}
+
+/// The reconcile's end of a run.
+pub struct Run {
+    view: Arc<Mutex<View>>,
+    orders: mpsc::UnboundedSender<Order>,
+    cancel: CancellationToken,
+}
+
+impl Run {
+    /// Starts the task; its first order is to connect and to read.
+    pub fn start(id: Uuid, started_at: Timestamp, key: Key, setting: Setting, lock: bool) -> Self {
+        let view = Arc::new(Mutex::new(View {
+            id,
+            started_at,
+            key,
+            history: None,
+            activity: Activity::Busy(Doing::Reading),
+            inspection: None,
+            applied: None,
+            health: None,
+            trouble: None,
+            wrote: false,
+            below: None,
+        }));
+        let (orders, inbox) = mpsc::unbounded_channel();
+        let cancel = CancellationToken::new();
+        let span = tracing::info_span!("run", run = %id, namespace = %setting.namespace, migration = %setting.name);
+        let task = Task { id, setting, view: view.clone(), cancel: cancel.clone(), engine: None };
+        tokio::spawn(task.work(inbox).instrument(span));
+        let run = Self { view, orders, cancel };
+        run.order(Order::Inspect { lock, below: None });
+        run
+    }
+
+    /// The run as it is now.
+    pub fn view(&self) -> View {
+        lock(&self.view).clone()
+    }
+
+    /// Orders the next step; it counts as begun from this moment on.
+    pub fn order(&self, order: Order) {
+        {
+            let mut view = lock(&self.view);
+            match &order {
+                Order::Inspect { below, .. } => {
+                    view.activity = Activity::Busy(Doing::Reading);
+                    view.inspection = None;
+                    view.below.clone_from(below);
+                }
+                Order::Apply { plan, history, .. } => {
+                    view.activity = Activity::Busy(Doing::Applying(start_of(plan)));
+                    view.inspection = None;
+                    view.applied = None;
+                    view.health = None;
+                    view.wrote = true;
+                    view.history = Some(history.clone());
+                }
+                Order::CheckHealth(_) => view.activity = Activity::Busy(Doing::CheckingHealth(String::new())),
+                Order::Close { .. } => view.activity = Activity::Busy(Doing::Reading),
+            }
+        }
+        if self.orders.send(order).is_err() {
+            lock(&self.view).activity = Activity::Ended;
+        }
+    }
+
+    /// Whether it is doing nothing that a stop would undo.
+    pub fn is_idle(&self) -> bool {
+        matches!(lock(&self.view).activity, Activity::Idle | Activity::Ended)
+    }
+
+    /// Whether its connection is closed.
+    pub fn has_ended(&self) -> bool {
+        lock(&self.view).activity == Activity::Ended
+    }
+
+    /// Asks for what runs to be cancelled on the server; the run ends soon after. Asking twice does nothing more.
+    pub fn cancel(&self) {
+        self.cancel.cancel();
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+fn lock(view: &Mutex<View>) -> MutexGuard<'_, View> {
+    view.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Task {
+    id: Uuid,
+    setting: Setting,
+    view: Arc<Mutex<View>>,
+    cancel: CancellationToken,
+    engine: Option<Engine>,
+}
+
+impl Task {
+    async fn work(mut self, mut inbox: mpsc::UnboundedReceiver<Order>) {
+        loop {
+            let order = tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => break,
+                order = inbox.recv() => order,
+            };
+            let done = match order {
+                None => break,
+                Some(Order::Inspect { lock, below }) => {
+                    let inspection = self.inspect(lock, below).await;
+                    self.show(|view| match inspection {
+                        Ok(inspection) => view.inspection = Some(Arc::new(inspection)),
+                        Err(trouble) => view.trouble = Some(trouble),
+                    });
+                    false
+                }
+                Some(Order::Apply { plan, transaction, .. }) => {
+                    let applied = self.apply(&plan, transaction).await;
+                    self.show(|view| view.applied = Some(applied));
+                    false
+                }
+                Some(Order::CheckHealth(checks)) => {
+                    let verdict = self.check_health(&checks).await;
+                    self.show(|view| match verdict {
+                        Ok(verdict) => view.health = Some(verdict),
+                        Err(trouble) => view.trouble = Some(trouble),
+                    });
+                    false
+                }
+                Some(Order::Close { outcome }) => {
+                    self.finish(outcome).await;
+                    true
+                }
+            };
+            if done {
+                break;
+            }
+            self.show(|view| view.activity = Activity::Idle);
+            (self.setting.wake)();
+        }
+        if self.cancel.is_cancelled() {
+            self.finish(Reason::Cancelled).await;
+        }
+        if let Some(engine) = self.engine.take() {
+            engine.close().await;
+        }
+        self.show(|view| view.activity = Activity::Ended);
+        (self.setting.wake)();
+    }
+
+    fn show(&self, change: impl FnOnce(&mut View)) {
+        change(&mut lock(&self.view));
+    }
+
+    fn wrote(&self) -> bool {
+        lock(&self.view).wrote
+    }
+
+    async fn inspect(&mut self, lock: bool, below: Option<String>) -> Result<Inspection, Trouble> {
+        if self.engine.is_none() {
+            let target =
+                connection::target(&self.setting.client, &self.setting.namespace, &self.setting.database).await?;
+            let application = format!("belay/{}/{}/{}", self.id.simple(), self.setting.namespace, self.setting.name);
+            self.engine = Some(Engine::connect(target, &application).await.map_err(Trouble::from)?);
+        }
+        let Some(engine) = &mut self.engine else { return Err(closed()) };
+        let read = read(engine, lock, below).await;
+        if let Err(PostgresError::Lost { .. }) = &read {
+            self.engine = None;
+        }
+        read.map_err(Trouble::from)
+    }
+
+    async fn apply(&mut self, plan: &Plan, transaction: TransactionMode) -> Result<(), Failure> {
+        let below = lock(&self.view).below.clone();
+        let Some(engine) = &mut self.engine else { return Err(closed().into_failure()) };
+        let context = RunContext::new(self.id, self.setting.claimant.clone());
+        let intent = RunIntent {
+            id: self.id,
+            holder: self.setting.claimant.clone(),
+            plan: plan.hash.clone(),
+            from: plan.from.as_ref().map(ToString::to_string),
+            to: Some(plan.to.to_string()),
+            backup: below,
+        };
+        let view = &self.view;
+        let wake = &self.setting.wake;
+        let progress = move |progress: Progress<'_>| {
+            lock(view).activity = Activity::Busy(Doing::Applying(place_of(&progress)));
+            wake();
+        };
+        let applied = async {
+            engine.claim(&self.setting.claimant).await?;
+            engine.begin_run(&intent).await?;
+            engine.record_baseline(&context, &plan.baseline).await?;
+            engine.apply(&plan.pending, transaction, &context, &progress, &self.cancel).await
+        }
+        .await;
+        let Err(error) = applied else { return Ok(()) };
+        let failure = error.failure();
+        tracing::warn!(
+            reason = failure.reason,
+            script = failure.script,
+            line = failure.line,
+            "the run stopped: {error}"
+        );
+        if matches!(error.reason(), Reason::ScriptFailed | Reason::LockTimeout | Reason::LockLost)
+            && let Err(error) = engine.hold(&context, &plan.hash, &failure).await
+        {
+            tracing::warn!("the hold could not be written to the ledger: {error}");
+        }
+        Err(failure)
+    }
+
+    async fn check_health(&mut self, checks: &[HealthCheck]) -> Result<Verdict, Trouble> {
+        let Some(engine) = &mut self.engine else { return Err(closed()) };
+        let view = &self.view;
+        let wake = &self.setting.wake;
+        let began = |check: &str| {
+            lock(view).activity = Activity::Busy(Doing::CheckingHealth(check.to_owned()));
+            wake();
+        };
+        let place = health::Setting {
+            client: &self.setting.client,
+            namespace: &self.setting.namespace,
+            migration: &self.setting.name,
+            uid: &self.setting.uid,
+            run: self.id,
+            policy: &self.setting.health,
+        };
+        tokio::select! {
+            verdict = health::check_all(checks, &place, engine, &began) => verdict.map_err(Trouble::from),
+            // The query of a check that is cut off leaves a connection that is only good to be closed.
+            () = self.cancel.cancelled() => Err(closed()),
+        }
+    }
+
+    /// Writes the outcome to the ledger, if the run changed anything.
+    async fn finish(&mut self, outcome: Reason) {
+        if !self.wrote() {
+            return;
+        }
+        let Some(engine) = &mut self.engine else { return };
+        if let Err(error) = engine.finish_run(self.id, outcome.as_str()).await {
+            tracing::warn!("the run's outcome could not be written to the ledger: {error}");
+        }
+    }
+}
+
+async fn read(engine: &mut Engine, lock: bool, below: Option<String>) -> Result<Inspection, PostgresError> {
+    let locked = engine.holds_lock() || (lock && engine.try_lock().await?);
+    let ledger = engine.ledger().await?;
+    let holder = if locked || !lock { None } else { engine.lock_holder().await?.map(|holder| in_words(&holder)) };
+    let privileges = engine.check_privileges().await.err().map(Trouble::from);
+    Ok(Inspection {
+        at: Timestamp::now(),
+        identity: engine.identity().clone(),
+        ledger,
+        locked,
+        holder,
+        privileges,
+        below,
+    })
+}
+
+impl From<PostgresError> for Trouble {
+    fn from(error: PostgresError) -> Self {
+        Self { reason: error.reason(), message: error.to_string() }
+    }
+}
+
+fn closed() -> Trouble {
+    Trouble { reason: Reason::Cancelled, message: "the run was cancelled".to_owned() }
+}
+
+fn in_words(holder: &Holder) -> String {
+    let since = holder.since.map_or_else(String::new, |since| format!(", connected since {since:.0}"));
+    format!("{} (user {}, pid {}{since})", holder.application, holder.user, holder.pid)
+}
+
+/// Where a plan begins.
+fn start_of(plan: &Plan) -> Place {
+    let first = plan.pending.first();
+    Place {
+        script: first.map(|script| script.file_name.clone()).unwrap_or_default(),
+        statement: 1,
+        statements: first.map_or(0, |script| script.statements.len()),
+        line: first.and_then(|script| script.statements.first()).map_or(1, |statement| statement.start.line),
+        attempt: 1,
+        waiting_on: Vec::new(),
+    }
+}
+
+fn place_of(progress: &Progress<'_>) -> Place {
+    Place {
+        script: progress.script.file_name.clone(),
+        statement: progress.statement,
+        statements: progress.statements,
+        line: progress.line,
+        attempt: progress.attempt,
+        waiting_on: progress.waiting_on.iter().take(MAX_WAITING_ON).map(waiting_on).collect(),
+    }
+}
+
+fn waiting_on(blocker: &Blocker) -> WaitingOn {
+    WaitingOn {
+        pid: blocker.pid,
+        user: blocker.user.clone(),
+        application: blocker.application.clone(),
+        state: blocker.state.clone(),
+        command: blocker.command.clone(),
+        relations: blocker.relations.iter().take(MAX_WAITING_ON).cloned().collect(),
+        lock: blocker.lock.clone(),
+        since: blocker.since.map(|since| since.to_string()),
+    }
+}

@@ -1,0 +1,421 @@
+//! The lifecycle as a table, and as a model: the decision is driven through every event, and must always come to rest.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
+
+use super::decide::{Decision, Step, decide};
+use super::observe::{Key, Observed, Request, Trouble};
+use super::run::{Activity, Doing, Inspection, View};
+use crate::api::{BackupWhen, Failure, MigrationStatus, PostgresBackup, PostgresDatabase, Reason};
+use crate::health::Verdict;
+use crate::plan::{Applied, Hold, Ledger, Policy, plan};
+use crate::postgres::Identity;
+use crate::script::History;
+
+fn now() -> Timestamp {
+    Timestamp::from_second(1_000_000).unwrap()
+}
+
+fn after(seconds: i64) -> Timestamp {
+    now() + SignedDuration::from_secs(seconds)
+}
+
+fn history() -> Arc<History> {
+    let files = [("001_a.sql", "create table a ();"), ("002_b.sql", "create table b ();")];
+    Arc::new(History::from_files(files.map(|(name, sql)| (name.to_owned(), sql.as_bytes().to_vec()))).unwrap())
+}
+
+fn database(backup: serde_json::Value) -> Arc<PostgresDatabase> {
+    let database = serde_json::json!({
+        "apiVersion": "belay.dev/v1alpha1", "kind": "PostgresDatabase",
+        "metadata": { "name": "shop", "namespace": "shop", "generation": 1 },
+        "spec": { "connection": { "secretRef": { "name": "shop-postgres" } }, "backup": backup },
+    });
+    Arc::new(serde_json::from_value(database).unwrap())
+}
+
+fn key() -> Key {
+    Key { generation: 1, database_generation: 1, source_digest: Some("sha256:1".into()), request: None }
+}
+
+/// A Migration of two scripts that was just created, without backup or checks.
+fn created() -> Observed {
+    Observed {
+        namespace: "shop".into(),
+        name: "shop".into(),
+        claimant: "cluster/shop/shop".into(),
+        deleting: false,
+        has_finalizer: false,
+        suspend: false,
+        has_health_checks: false,
+        backup_override: None,
+        health_passed: false,
+        request: None,
+        status: MigrationStatus::default(),
+        rival: None,
+        config_maps: vec!["shop-migrations".into()],
+        database_name: "shop".into(),
+        database: Ok(database(serde_json::json!({ "when": "Never" }))),
+        source: Ok(history()),
+        policy: Ok(Policy::default()),
+        backups: Vec::new(),
+        key: key(),
+        run: None,
+        settled_until: None,
+        attempts: 0,
+        chance: 0.5,
+    }
+}
+
+fn view() -> View {
+    View {
+        id: Uuid::nil(),
+        started_at: now(),
+        key: key(),
+        history: None,
+        activity: Activity::Idle,
+        inspection: None,
+        applied: None,
+        health: None,
+        trouble: None,
+        wrote: false,
+        below: None,
+    }
+}
+
+fn ledger(applied: usize) -> Ledger {
+    let history = history();
+    let rows = history.scripts().take(applied).map(|script| Applied {
+        version: script.version.clone(),
+        file_name: script.file_name.clone(),
+        description: script.description.clone(),
+        author: None,
+        date: None,
+        checksum: script.checksum,
+        mode: "transaction".into(),
+        applied_at: Timestamp::UNIX_EPOCH,
+        applied_by: "test".into(),
+        run_id: Uuid::nil(),
+        duration_ms: 1,
+        retired: false,
+    });
+    Ledger { exists: applied > 0, rows: rows.collect(), ..Ledger::default() }
+}
+
+fn inspection(ledger: Ledger) -> Inspection {
+    Inspection { at: now(), identity: identity(), ledger, locked: true, holder: None, privileges: None, below: None }
+}
+
+/// That Migration, with a run that has read a ledger with so many scripts applied.
+fn read(applied: usize) -> (Observed, View) {
+    (created(), View { inspection: Some(Arc::new(inspection(ledger(applied)))), ..view() })
+}
+
+fn with(o: Observed, run: View) -> Decision {
+    decide(&Observed { run: Some(run), ..o }, now())
+}
+
+fn reason(decision: &Decision) -> Option<Reason> {
+    decision.say.as_ref().map(|say| say.reason)
+}
+
+fn message(decision: &Decision) -> &str {
+    decision.say.as_ref().map_or("", |say| say.message.as_str())
+}
+
+fn failure() -> Failure {
+    Failure {
+        reason: "ScriptFailed".into(),
+        message: "002_b.sql, line 17: column \"total\" does not exist (SQLSTATE 42703). Nothing of 002 is applied."
+            .into(),
+        sql_state: Some("42703".into()),
+        script: Some("002_b.sql".into()),
+        line: Some(17),
+        column: Some(9),
+        ..Failure::default()
+    }
+}
+
+fn hold(at: Timestamp) -> Hold {
+    let plan = plan(&history(), &ledger(1), &Policy::default()).unwrap().hash;
+    Hold { plan, failure: failure(), at, run_id: Uuid::nil() }
+}
+
+#[test]
+fn a_created_migration_is_opened_with_the_lock() {
+    assert_eq!(decide(&created(), now()).step, Step::Open { lock: true });
+}
+
+#[test]
+fn a_suspended_migration_plans_without_the_lock_and_claims_nothing() {
+    let suspended = Observed { suspend: true, rival: Some("older".into()), ..created() };
+    assert_eq!(decide(&suspended, now()).step, Step::Open { lock: false });
+    let (o, mut run) = read(0);
+    run.inspection = Some(Arc::new(Inspection { locked: false, ..inspection(ledger(0)) }));
+    let decision = with(Observed { suspend: true, ..o }, run);
+    assert_eq!(decision.step, Step::Close { outcome: Reason::Suspended });
+    assert_eq!(decision.plan.map(|plan| plan.pending.len()), Some(2));
+}
+
+#[test]
+fn what_is_missing_is_told_in_its_order_and_nothing_is_opened() {
+    let trouble = |reason| Trouble { reason, message: "x".into() };
+    let mut o = Observed { source: Err(trouble(Reason::SourceNotFound)), ..created() };
+    assert_eq!(reason(&decide(&o, now())), Some(Reason::SourceNotFound));
+    o.database = Err(trouble(Reason::DatabaseNotFound));
+    assert_eq!(reason(&decide(&o, now())), Some(Reason::DatabaseNotFound));
+    o.policy = Err(trouble(Reason::InvalidSpec));
+    assert_eq!(reason(&decide(&o, now())), Some(Reason::InvalidSpec));
+    o.rival = Some("older".into());
+    let decision = decide(&o, now());
+    assert_eq!((reason(&decision), &decision.step), (Some(Reason::DatabaseInUse), &Step::Rest));
+    assert!(decision.requeue.is_some(), "it is tried again though nothing wakes it");
+}
+
+#[test]
+fn settled_inputs_rest_until_their_time() {
+    let o = Observed { settled_until: Some(after(60)), ..created() };
+    let decision = decide(&o, now());
+    assert_eq!(decision.step, Step::Rest);
+    assert_eq!(decision.requeue.map(|wait| wait.as_secs()), Some(60));
+    assert!(decision.say.is_none(), "nothing is written while nothing happens");
+    assert_eq!(decide(&o, after(60)).step, Step::Open { lock: true });
+}
+
+#[test]
+fn without_a_backup_asked_for_the_plan_is_applied_at_once() {
+    let (o, run) = read(0);
+    let decision = with(o, run);
+    assert_eq!(decision.step, Step::Apply { below: None });
+    assert_eq!(decision.plan.as_ref().map(|plan| plan.pending.len()), Some(2), "the plan stands in the status first");
+}
+
+#[test]
+fn no_script_is_applied_before_a_verified_backup_where_the_policy_asks_for_one() {
+    let (o, run) = read(1);
+    let asks = database(
+        serde_json::json!({ "method": { "pgDump": { "store": { "persistentVolumeClaim": { "claimName": "b" } } } } }),
+    );
+    let decision = with(Observed { database: Ok(asks), ..o }, run);
+    assert!(matches!(decision.step, Step::BackUp { .. }), "{:?}", decision.step);
+    assert_eq!(reason(&decision), Some(Reason::BackupRunning));
+}
+
+#[test]
+fn a_policy_without_a_method_stalls() {
+    let (o, run) = read(1);
+    let decision = with(Observed { database: Ok(database(serde_json::json!({}))), ..o }, run);
+    assert_eq!(reason(&decision), Some(Reason::BackupNotConfigured));
+    assert_eq!(decision.step, Step::Close { outcome: Reason::BackupNotConfigured });
+}
+
+#[test]
+fn a_migration_overrides_the_policy_only_towards_more_safety() {
+    let (o, run) = read(1);
+    let more = Observed { backup_override: Some(BackupWhen::Always), ..o.clone() };
+    assert_eq!(reason(&with(more, run.clone())), Some(Reason::BackupNotConfigured));
+    let less =
+        Observed { backup_override: Some(BackupWhen::Never), database: Ok(database(serde_json::json!({}))), ..o };
+    assert_eq!(reason(&with(less, run)), Some(Reason::BackupNotConfigured));
+}
+
+#[test]
+fn without_the_lock_nothing_is_written_and_it_is_polled() {
+    let (o, mut run) = read(1);
+    let holder = Some("belay/other".to_owned());
+    run.inspection = Some(Arc::new(Inspection { locked: false, holder, ..inspection(ledger(1)) }));
+    let observed = Observed { run: Some(run), ..o };
+    let decision = decide(&observed, now());
+    assert_eq!((reason(&decision), &decision.step), (Some(Reason::LockHeld), &Step::Rest));
+    assert!(message(&decision).contains("belay/other"));
+    assert_eq!(decide(&observed, after(1)).step, Step::Inspect { below: None });
+}
+
+#[test]
+fn an_applied_plan_is_read_back_before_it_is_claimed() {
+    let (o, mut run) = read(2);
+    run.inspection = None;
+    (run.applied, run.wrote) = (Some(Ok(())), true);
+    assert_eq!(with(o.clone(), run.clone()).step, Step::Inspect { below: None });
+    run.inspection = Some(Arc::new(inspection(ledger(2))));
+    let decision = with(o, run);
+    assert_eq!(
+        (reason(&decision), &decision.step),
+        (Some(Reason::Succeeded), &Step::Close { outcome: Reason::Succeeded })
+    );
+}
+
+#[test]
+fn a_failed_script_is_told_after_the_ledger_was_read_back() {
+    let (o, mut run) = read(1);
+    (run.applied, run.wrote) = (Some(Err(failure())), true);
+    run.inspection = None;
+    assert_eq!(with(o.clone(), run.clone()).step, Step::Inspect { below: None });
+    run.inspection = Some(Arc::new(inspection(ledger(1))));
+    let decision = with(o, run);
+    assert_eq!(decision.step, Step::Close { outcome: Reason::ScriptFailed });
+    let text = message(&decision);
+    for part in [
+        "002_b.sql, line 17",
+        "42703",
+        "Nothing of 002 is applied",
+        "The database is at 001.",
+        "ConfigMap shop-migrations",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in {text:?}");
+    }
+}
+
+#[test]
+fn a_held_plan_is_not_tried_again_until_a_person_asks() {
+    let (o, mut run) = read(1);
+    run.inspection = Some(Arc::new(inspection(Ledger { hold: Some(hold(now())), ..ledger(1) })));
+    assert_eq!(with(o.clone(), run.clone()).step, Step::Close { outcome: Reason::ScriptFailed });
+    let request = |at: Timestamp| Some(Request { text: at.to_string(), at });
+    let older = Observed { request: request(after(-1)), ..o.clone() };
+    assert_eq!(with(older, run.clone()).step, Step::Close { outcome: Reason::ScriptFailed });
+    let newer = Observed { request: request(after(1)), ..o.clone() };
+    let decision = with(newer, run.clone());
+    assert_eq!(decision.step, Step::Apply { below: None });
+    assert!(decision.say.is_some_and(|say| say.handles_request), "the request lifts it once");
+
+    let other = Hold { plan: crate::plan::PlanHash::from_ledger("another"), ..hold(now()) };
+    run.inspection = Some(Arc::new(inspection(Ledger { hold: Some(other), ..ledger(1) })));
+    assert_eq!(with(o, run).step, Step::Apply { below: None }, "another plan is not held");
+}
+
+#[test]
+fn another_claimants_ledger_is_left_alone() {
+    let (o, mut run) = read(1);
+    let claimant = Some("cluster/shop/other".to_owned());
+    run.inspection = Some(Arc::new(inspection(Ledger { claimant, ..ledger(1) })));
+    let decision = with(o, run);
+    assert_eq!(decision.step, Step::Close { outcome: Reason::DatabaseInUse });
+    assert!(message(&decision).contains("cluster/shop/other"));
+}
+
+#[test]
+fn health_is_checked_after_applying_and_not_again_while_nothing_changed() {
+    let (o, mut run) = read(2);
+    let o = Observed { has_health_checks: true, ..o };
+    assert_eq!(with(o.clone(), run.clone()).step, Step::CheckHealth);
+    let passed = Observed { health_passed: true, ..o.clone() };
+    assert_eq!(reason(&with(passed.clone(), run.clone())), Some(Reason::Succeeded));
+    run.wrote = true;
+    assert_eq!(with(passed, run.clone()).step, Step::CheckHealth, "what was applied since is checked");
+    run.health = Some(Verdict::Passed);
+    assert_eq!(reason(&with(o, run)), Some(Reason::Succeeded));
+}
+
+#[test]
+fn an_unhealthy_database_is_told_and_checked_again_with_a_backoff() {
+    let (o, mut run) = read(2);
+    run.health = Some(Verdict::Failed { check: "orders".into(), saw: "the query answered false".into() });
+    let decision = with(Observed { has_health_checks: true, attempts: 2, ..o }, run);
+    assert_eq!(reason(&decision), Some(Reason::Unhealthy));
+    let settle = decision.settle.expect("it is settled");
+    assert!(settle.failed);
+    assert_eq!(settle.until.duration_since(now()).as_secs(), 4);
+    assert!(decision.say.is_some_and(|say| say.message.contains("orders") && say.message.contains("answered false")));
+}
+
+#[test]
+fn a_deletion_cancels_the_run_before_the_object_goes() {
+    let (o, mut run) = read(1);
+    let o = Observed { deleting: true, has_finalizer: true, ..o };
+    run.activity = Activity::Busy(Doing::Applying(Default::default()));
+    assert_eq!(with(o.clone(), run.clone()).step, Step::Cancel);
+    run.activity = Activity::Ended;
+    assert_eq!(with(o.clone(), run).step, Step::Forget);
+    assert_eq!(decide(&o, now()).step, Step::Forget);
+    assert_eq!(decide(&Observed { has_finalizer: false, ..o }, now()).step, Step::Rest);
+}
+
+#[test]
+fn a_run_that_writes_goes_on_to_its_end_whatever_becomes_of_its_inputs() {
+    let (o, mut run) = read(1);
+    run.activity = Activity::Busy(Doing::Applying(Default::default()));
+    run.wrote = true;
+    let gone = Trouble { reason: Reason::DatabaseNotFound, message: "x".into() };
+    let o = Observed { database: Err(gone), key: Key { generation: 2, ..key() }, ..o };
+    let decision = with(o.clone(), run.clone());
+    assert_eq!((reason(&decision), decision.step), (Some(Reason::Applying), Step::Rest));
+
+    run.activity = Activity::Idle;
+    run.history = Some(history());
+    run.inspection = Some(Arc::new(inspection(ledger(2))));
+    assert_eq!(with(o, run).step, Step::Close { outcome: Reason::Succeeded });
+}
+
+#[test]
+fn new_inputs_end_a_run_that_has_written_nothing() {
+    let (o, run) = read(1);
+    let o = Observed { key: Key { source_digest: Some("sha256:2".into()), ..key() }, ..o };
+    assert_eq!(with(o, run).step, Step::Close { outcome: Reason::Cancelled });
+}
+
+#[test]
+fn suspend_cancels_a_run_that_applies() {
+    let (o, mut run) = read(1);
+    run.activity = Activity::Busy(Doing::Applying(Default::default()));
+    run.wrote = true;
+    assert_eq!(with(Observed { suspend: true, ..o }, run).step, Step::Cancel);
+}
+
+#[test]
+fn a_connection_fault_is_tried_again_with_a_backoff_of_a_minute_at_most() {
+    let trouble = Trouble { reason: Reason::ConnectionFailed, message: "db:5432 cannot be reached.".into() };
+    for (attempts, seconds) in [(0, 1), (1, 2), (5, 32), (6, 60), (60, 60)] {
+        let run = View { trouble: Some(trouble.clone()), ..view() };
+        let decision = with(Observed { attempts, ..created() }, run);
+        assert_eq!(decision.step, Step::Close { outcome: Reason::ConnectionFailed });
+        assert_eq!(decision.settle.map(|settle| settle.until.duration_since(now()).as_secs()), Some(seconds));
+    }
+}
+
+/// A backup of this plan, in a state.
+fn backup(condition: &str, plan: &str) -> Arc<PostgresBackup> {
+    let backup = serde_json::json!({
+        "apiVersion": "belay.dev/v1alpha1", "kind": "PostgresBackup",
+        "metadata": {
+            "name": "shop-1", "namespace": "shop", "creationTimestamp": now().to_string(),
+            "annotations": { "belay.dev/plan": plan, "belay.dev/database-generation": "1" },
+        },
+        "spec": { "databaseRef": { "name": "shop" } },
+        "status": { "conditions": [{ "type": condition, "status": "True", "reason": "x", "message": "why.", "lastTransitionTime": now().to_string() }] },
+    });
+    Arc::new(serde_json::from_value(backup).unwrap())
+}
+
+#[test]
+fn a_backup_that_runs_is_waited_for_and_one_that_failed_stops_the_run() {
+    let asks = database(
+        serde_json::json!({ "method": { "pgDump": { "store": { "persistentVolumeClaim": { "claimName": "b" } } } } }),
+    );
+    let hash = plan(&history(), &ledger(1), &Policy::default()).unwrap().hash;
+    let (o, run) = read(1);
+    let o = Observed { database: Ok(asks), ..o };
+    let running = Observed { backups: vec![backup("Reconciling", hash.as_str())], ..o.clone() };
+    let decision = with(running, run.clone());
+    assert_eq!((&decision.step, reason(&decision)), (&Step::Rest, Some(Reason::BackupRunning)));
+
+    let failed = Observed { backups: vec![backup("Stalled", hash.as_str())], ..o };
+    let decision = with(failed.clone(), run.clone());
+    assert_eq!(decision.step, Step::Close { outcome: Reason::BackupFailed });
+    assert!(message(&decision).contains("why. No script was run"), "{}", message(&decision));
+
+    let asked = Observed { request: Some(Request { text: "t".into(), at: after(1) }), ..failed };
+    assert!(matches!(with(asked, run).step, Step::BackUp { .. }), "a person asked for another try");
+}
+
+fn identity() -> Identity {
+    Identity {
+        system_identifier: Some("7".into()),
+        database_oid: 5,
+        database: "shop".into(),
+        server_version: "15.18".into(),
+        server_version_num: 150018,
+    }
+}

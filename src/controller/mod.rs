@@ -1,0 +1,190 @@
+//! The operator: watches the kinds, and brings databases to where their Migrations say. One folder a kind.
+//!
+//! What a kind's rules are stands in its `decide.rs`, which is pure; what SQL, backups and health checks do, in the
+//! rooms of those names.
+
+mod backup;
+mod connection;
+mod context;
+mod database;
+mod invalid;
+mod memory;
+pub mod migration;
+mod probes;
+mod status;
+mod watch;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::channel::mpsc;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector;
+use kube::{Api, Client, ResourceExt};
+use tokio_util::sync::CancellationToken;
+
+pub use context::{Context, Watched};
+pub use watch::Scope;
+
+use crate::health;
+
+/// The operator's settings. Each is an argument of `belay controller`.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Watch this namespace only.
+    pub namespace: Option<String>,
+    /// Names the cluster in ledgers. Absent: the UID of the namespace kube-system.
+    pub cluster: Option<String>,
+    /// The image of backup Jobs.
+    pub image: String,
+    pub image_pull_policy: String,
+    /// Hosts that HTTP checks may reach besides Services of their own namespace.
+    pub allowed_hosts: Vec<String>,
+    /// How long runs may go on after a signal to stop, before they are cancelled.
+    pub drain_timeout: Duration,
+    /// Where /healthz and /readyz are served.
+    pub probes: std::net::SocketAddr,
+}
+
+/// Why the operator could not start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the Kubernetes API cannot be reached: {0}. Check the kubeconfig or the ServiceAccount")]
+    Kubernetes(#[from] kube::Error),
+    #[error("no Kubernetes configuration: {0}. Run in a Pod, or set KUBECONFIG")]
+    Configuration(#[from] kube::config::InferConfigError),
+    #[error(
+        "the namespace kube-system cannot be read, whose UID names this cluster in ledgers: {0}. Grant get on it, or set --cluster"
+    )]
+    Cluster(kube::Error),
+    #[error("the address {address} cannot be served: {error}. Set another with --probes")]
+    Probes { address: std::net::SocketAddr, error: std::io::Error },
+    #[error("the task that watches {0} ended, which it never should. Start Belay again, and report what it logged")]
+    Ended(&'static str),
+}
+
+/// Runs the operator until a signal asks it to stop.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn run(settings: Settings) -> Result<(), Error> {
+    let client = Client::try_from(kube::Config::infer().await?)?;
+    let stop = CancellationToken::new();
+    let ready = Arc::new(AtomicBool::new(false));
+    let probes = probes::serve(settings.probes, ready.clone(), stop.clone()).await?;
+
+    let scope = Scope(settings.namespace.clone());
+    let (migrations, migrations_writer) = reflector::store();
+    let (databases, databases_writer) = reflector::store();
+    let (backups, backups_writer) = reflector::store();
+    let (wake, woken) = mpsc::unbounded();
+    let (wake_database, woken_database) = mpsc::unbounded();
+    let context = Arc::new(Context {
+        cluster: match settings.cluster {
+            Some(cluster) => cluster,
+            None => cluster_uid(&client).await?,
+        },
+        recorder: Recorder::new(client.clone(), Reporter { controller: "belay".to_owned(), instance: None }),
+        health: health::Policy { allowed_hosts: settings.allowed_hosts },
+        image: settings.image,
+        image_pull_policy: settings.image_pull_policy,
+        migrations,
+        databases,
+        backups,
+        draining: AtomicBool::new(false),
+        looks: database::Looks::default(),
+        wake,
+        wake_database,
+        memories: Mutex::new(HashMap::new()),
+        client: client.clone(),
+    });
+
+    let synced = [watch::Synced::default(), watch::Synced::default()];
+    let changed_migrations = watch::migrations(context.clone(), &scope, migrations_writer);
+    let changed_backups = watch::backups(context.clone(), &scope, backups_writer, synced[0].clone());
+    let changed_databases = watch::databases(context.clone(), &scope, databases_writer, synced[1].clone());
+    let mut databases = tokio::spawn(database::run(context.clone(), changed_databases, woken_database, stopped(&stop)));
+    let mut config_maps = tokio::spawn(watch::config_maps(context.clone(), scope.clone()));
+    let mut backups = tokio::spawn(backup::run(context.clone(), changed_backups, scope.clone(), stopped(&stop)));
+    // A Migration must not be told that its Database is missing because the watch is still reading.
+    for watch in synced {
+        watch.wait().await;
+    }
+    ready.store(true, Ordering::SeqCst);
+    tracing::info!(cluster = context.cluster, version = env!("CARGO_PKG_VERSION"), "watching");
+
+    let mut migrations = tokio::spawn(migration::run(context.clone(), changed_migrations, woken, stopped(&stop)));
+    // None of them ends by itself. One that panicked would leave an operator that looks well and does nothing: a new
+    // process is better, and finds in the ledgers where things are.
+    let ended = tokio::select! {
+        () = signal() => None,
+        _ = &mut migrations => Some("Migrations"),
+        _ = &mut databases => Some("PostgresDatabases"),
+        _ = &mut backups => Some("PostgresBackups"),
+        _ = &mut config_maps => Some("ConfigMaps"),
+    };
+    match ended {
+        None => tracing::info!("asked to stop: runs in progress go on for at most {:?}", settings.drain_timeout),
+        Some(what) => tracing::error!("the task that watches {what} ended: Belay stops, to be started anew"),
+    }
+    context.draining.store(true, Ordering::SeqCst);
+    stop.cancel();
+    drain(&context, settings.drain_timeout).await;
+    for task in [databases, config_maps, backups, migrations, probes] {
+        task.abort();
+    }
+    ended.map_or(Ok(()), |what| Err(Error::Ended(what)))
+}
+
+/// Lets runs come to the end of their step, then cancels what is left: on the server too.
+async fn drain(context: &Context, timeout: Duration) {
+    const CANCELLED: Duration = Duration::from_secs(10);
+    let until = |all: fn(&migration::Run) -> bool| async move {
+        loop {
+            let mut waiting = false;
+            for entry in context.entries() {
+                waiting |= entry.memory.lock().await.run.as_ref().is_some_and(|run| !all(run));
+            }
+            if !waiting {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    if tokio::time::timeout(timeout, until(migration::Run::is_idle)).await.is_err() {
+        tracing::warn!("the drain timeout is over: runs in progress are cancelled, and rolled back");
+    }
+    for entry in context.entries() {
+        if let Some(run) = &entry.memory.lock().await.run {
+            run.cancel();
+        }
+    }
+    if tokio::time::timeout(CANCELLED, until(migration::Run::has_ended)).await.is_err() {
+        tracing::warn!("a run did not end in time: its server rolls it back");
+    }
+}
+
+async fn cluster_uid(client: &Client) -> Result<String, Error> {
+    let namespace = Api::<Namespace>::all(client.clone()).get("kube-system").await.map_err(Error::Cluster)?;
+    Ok(namespace.uid().unwrap_or_default())
+}
+
+fn stopped(stop: &CancellationToken) -> impl Future<Output = ()> + Send + Sync + use<> {
+    let stop = stop.clone();
+    async move { stop.cancelled().await }
+}
+
+/// SIGTERM, or Ctrl-C.
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}

@@ -1,0 +1,140 @@
+//! Watches: each fills a cache with what the controllers need, drops the rest, and survives a bad object.
+
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt, TryStreamExt, future};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::{Predicate, PredicateConfig, WatchStreamExt, predicates, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::sync::SetOnce;
+
+use super::Context;
+use super::context::Watched;
+use crate::api::{Migration, PostgresBackup, PostgresDatabase};
+
+/// Set once a watch has read everything. (`Store::wait_until_ready` serves one waiter, and the controller is that one.)
+pub type Synced = Arc<SetOnce<()>>;
+
+/// The changes of a kind, as a controller is triggered by them.
+pub type Trigger<K> = Pin<Box<dyn Stream<Item = Result<Watched<K>, watcher::Error>> + Send>>;
+
+/// The namespaces that are watched: all, or one.
+#[derive(Clone, Debug, Default)]
+pub struct Scope(pub Option<String>);
+
+impl Scope {
+    fn api<K>(&self, client: &Client) -> Api<K>
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        match &self.0 {
+            Some(namespace) => Api::namespaced(client.clone(), namespace),
+            None => Api::all(client.clone()),
+        }
+    }
+}
+
+/// Migrations: triggers when the spec, the annotations or the finalizers change, not when the status does. One that is
+/// gone has its run cancelled, and wakes those that it kept from the same Database.
+pub fn migrations(context: Arc<Context>, scope: &Scope, writer: Writer<Watched<Migration>>) -> Trigger<Migration> {
+    let stream = cached(scope.api(&context.client), writer);
+    let gone = move |event: &watcher::Event<Watched<Migration>>| {
+        let watcher::Event::Delete(migration) = event else { return };
+        context.forget(&migration.uid().unwrap_or_default());
+        if let Ok(readable) = &migration.0 {
+            context.wake_migrations_of(&migration.namespace().unwrap_or_default(), &readable.spec.database_ref.name);
+        }
+    };
+    let changed = Predicate::<Watched<Migration>>::combine(predicates::generation, predicates::annotations)
+        .combine(predicates::finalizers);
+    Box::pin(stream.inspect_ok(gone).applied_objects().predicate_filter(changed, PredicateConfig::default()))
+}
+
+/// Databases: a change of the spec triggers, and wakes their Migrations; so does a Database's end.
+pub fn databases(
+    context: Arc<Context>,
+    scope: &Scope,
+    writer: Writer<Watched<PostgresDatabase>>,
+    synced: Synced,
+) -> Trigger<PostgresDatabase> {
+    let changed = Predicate::<Watched<PostgresDatabase>>::combine(predicates::generation, predicates::annotations);
+    let gone = context.clone();
+    Box::pin(
+        cached(scope.api(&context.client), writer)
+            .inspect_ok(move |event| {
+                note(event, &synced);
+                if let watcher::Event::Delete(database) = event {
+                    gone.looks.forget(&database.uid().unwrap_or_default());
+                    gone.wake_migrations_of(&database.namespace().unwrap_or_default(), &database.name_any());
+                }
+            })
+            .applied_objects()
+            .predicate_filter(changed, PredicateConfig::default())
+            .inspect_ok(move |database| {
+                context.wake_migrations_of(&database.namespace().unwrap_or_default(), &database.name_any());
+            }),
+    )
+}
+
+/// Backups: a change wakes the Migrations of their Database.
+pub fn backups(
+    context: Arc<Context>,
+    scope: &Scope,
+    writer: Writer<Watched<PostgresBackup>>,
+    synced: Synced,
+) -> Trigger<PostgresBackup> {
+    let stream =
+        cached(scope.api(&context.client), writer).inspect_ok(move |event| note(event, &synced)).touched_objects();
+    Box::pin(stream.inspect_ok(move |backup| {
+        if let Ok(readable) = &backup.0 {
+            let (namespace, database) = (backup.namespace().unwrap_or_default(), &readable.spec.database_ref.name);
+            context.wake_migrations_of(&namespace, database);
+            context.tell_database(&namespace, database);
+        }
+    }))
+}
+
+/// ConfigMaps, by their metadata, none of which is kept: a change wakes the Migrations that read them.
+pub async fn config_maps(context: Arc<Context>, scope: Scope) {
+    watcher(scope.api::<PartialObjectMeta<ConfigMap>>(&context.client), watcher::Config::default())
+        .default_backoff()
+        .touched_objects()
+        .for_each(|config_map| {
+            if let Ok(config_map) = config_map {
+                context.config_map_changed(&config_map.namespace().unwrap_or_default(), &config_map.name_any());
+            }
+            future::ready(())
+        })
+        .await;
+}
+
+fn cached<K>(
+    api: Api<DeserializeGuard<K>>,
+    writer: Writer<DeserializeGuard<K>>,
+) -> impl Stream<Item = watcher::Result<watcher::Event<DeserializeGuard<K>>>> + Send
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K::DynamicType: Default + Eq + Hash + Clone + Send,
+{
+    watcher(api, watcher::Config::default()).default_backoff().modify(prune).reflect(writer)
+}
+
+fn note<K>(event: &watcher::Event<K>, synced: &Synced) {
+    if let watcher::Event::InitDone = event {
+        // Set already when the watch had to begin anew.
+        let _ = synced.set(());
+    }
+}
+
+/// What nobody reads is not worth its memory.
+fn prune<K: Resource>(object: &mut K) {
+    object.managed_fields_mut().clear();
+    object.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");
+}

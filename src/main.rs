@@ -1,0 +1,5 @@
+//! Arguments → one command.
+
+fn main() -> std::process::ExitCode {
+    belay::cli::main()
+}

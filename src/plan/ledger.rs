@@ -1,0 +1,64 @@
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::PlanHash;
+use crate::api::Failure;
+use crate::script::{Checksum, Version};
+
+/// What the ledger says of a database, as it was read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ledger {
+    /// Whether the ledger's schema and tables are there at all.
+    pub exists: bool,
+    /// The applied scripts, by version.
+    pub rows: Vec<Applied>,
+    /// Asked only when there are no rows: a table, not an extension's, in a schema of the search path.
+    pub first_foreign_table: Option<String>,
+    /// Whose ledger it is: `<cluster>/<namespace>/<name>`.
+    pub claimant: Option<String>,
+    /// The last hold that was not lifted.
+    pub hold: Option<Hold>,
+}
+
+/// One row of the ledger: a script that is in the database.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Applied {
+    pub version: Version,
+    pub file_name: String,
+    pub description: String,
+    pub author: Option<String>,
+    /// As the script's header has it.
+    pub date: Option<String>,
+    pub checksum: Checksum,
+    /// `transaction`, or `baseline`: recorded, not run.
+    pub mode: String,
+    pub applied_at: Timestamp,
+    /// Object and role.
+    pub applied_by: String,
+    pub run_id: Uuid,
+    pub duration_ms: i64,
+    /// By repair: the source no longer has this script, and that is right.
+    pub retired: bool,
+}
+
+/// A plan that ended in an error of its own, and is not tried again by itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hold {
+    pub plan: PlanHash,
+    pub failure: Failure,
+    pub at: Timestamp,
+    /// The run that ended so.
+    pub run_id: Uuid,
+}
+
+impl Ledger {
+    /// The highest version that is applied.
+    pub fn current(&self) -> Option<&Applied> {
+        self.rows.iter().max_by(|a, b| a.version.cmp(&b.version))
+    }
+
+    /// The row of this version.
+    pub fn row(&self, version: &Version) -> Option<&Applied> {
+        self.rows.iter().find(|row| row.version == *version)
+    }
+}

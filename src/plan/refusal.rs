@@ -1,0 +1,69 @@
+use jiff::Timestamp;
+
+use crate::api::Reason;
+use crate::script::{Checksum, Unsupported, Version};
+
+/// Why there is no plan. Each says what is wrong and where, and what to do; nothing was run.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Refusal {
+    #[error(
+        "the source holds no script: no file is named <version>_<description>.sql. Add one, such as 001_initial_schema.sql"
+    )]
+    EmptySource,
+    #[error(
+        "target {target} is not in the source, whose latest version is {latest}. Add the script, or correct the target"
+    )]
+    UnknownTarget { target: Version, latest: Version },
+    #[error(
+        "target {target} is below {current}, which is applied. Belay does not roll back by target: write a new script that undoes the change, or set the target to {current}"
+    )]
+    TargetBelowCurrent { target: Version, current: Version },
+    #[error("baseline {baseline} is not in the source. Correct it, or write \"0\" for before the first script")]
+    UnknownBaseline { baseline: Version },
+    #[error(
+        "the ledger is empty, but the database already has tables ({table}). If this is the right database, set baseline to the version that it is at (\"0\": before the first script)"
+    )]
+    BaselineRequired { table: String },
+    #[error(
+        "{script} was edited after it was applied at {applied_at} (checksum {}, was {}). Put it back as it was and write the change as a new script; if the edit changes nothing, run belay repair",
+        short(is),
+        short(was)
+    )]
+    ChecksumMismatch { script: String, was: Checksum, is: Checksum, applied_at: Timestamp },
+    #[error(
+        "{script} is applied, but is no longer in the source. Put it back; if it left on purpose, run belay repair"
+    )]
+    MissingScript { script: String, version: Version },
+    #[error(
+        "{was} is applied, but the source now calls it {is}. Name it {was} again; if it was renamed on purpose, run belay repair"
+    )]
+    Renamed { was: String, is: String },
+    #[error(
+        "{script} is to be applied after {applied}, which has a higher version. Give it a version above, or allow it (spec.outOfOrder: Allow, --out-of-order)"
+    )]
+    OutOfOrder { script: String, applied: String },
+    #[error("{script}, {what}")]
+    UnsupportedScript { script: String, what: Unsupported },
+}
+
+impl Refusal {
+    /// The reason that conditions have for it.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::EmptySource => Reason::InvalidSource,
+            Self::UnknownTarget { .. } | Self::TargetBelowCurrent { .. } | Self::UnknownBaseline { .. } => {
+                Reason::UnknownTarget
+            }
+            Self::BaselineRequired { .. } => Reason::BaselineRequired,
+            Self::ChecksumMismatch { .. } => Reason::ChecksumMismatch,
+            Self::MissingScript { .. } | Self::Renamed { .. } => Reason::MissingScript,
+            Self::OutOfOrder { .. } => Reason::OutOfOrder,
+            Self::UnsupportedScript { .. } => Reason::UnsupportedScript,
+        }
+    }
+}
+
+/// Enough of a checksum to tell two apart.
+fn short(checksum: &Checksum) -> String {
+    checksum.to_string().chars().take(12).collect()
+}

@@ -1,0 +1,182 @@
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::*;
+use crate::api::Reason;
+
+fn v(text: &str) -> Version {
+    text.parse().unwrap()
+}
+
+fn history(files: &[(&str, &str)]) -> History {
+    History::from_files(files.iter().map(|(name, sql)| ((*name).to_owned(), sql.as_bytes().to_vec()))).unwrap()
+}
+
+fn three() -> History {
+    history(&[
+        ("001_a.sql", "create table a ();"),
+        ("002_b.sql", "create table b ();"),
+        ("003_c.sql", "create table c ();"),
+    ])
+}
+
+/// A ledger that says these versions of the history are applied.
+fn applied(history: &History, versions: &[&str]) -> Ledger {
+    let rows = versions.iter().map(|version| {
+        let script = history.get(&v(version)).unwrap();
+        Applied {
+            version: script.version.clone(),
+            file_name: script.file_name.clone(),
+            description: script.description.clone(),
+            author: None,
+            date: None,
+            checksum: script.checksum,
+            mode: "transaction".into(),
+            applied_at: Timestamp::UNIX_EPOCH,
+            applied_by: "test".into(),
+            run_id: Uuid::nil(),
+            duration_ms: 1,
+            retired: false,
+        }
+    });
+    Ledger { exists: true, rows: rows.collect(), ..Ledger::default() }
+}
+
+fn pending(plan: &Plan) -> Vec<&str> {
+    plan.pending.iter().map(|script| script.version.as_written()).collect()
+}
+
+fn refusal(history: &History, ledger: &Ledger, policy: &Policy) -> (Reason, String) {
+    let refusal = plan(history, ledger, policy).expect_err("a refusal");
+    (refusal.reason(), refusal.to_string())
+}
+
+#[test]
+fn scripts_are_applied_in_the_order_of_their_versions_as_numbers() {
+    let history = history(&[("10_j.sql", "select 1"), ("9_i.sql", "select 1"), ("0001_a.sql", "select 1")]);
+    let plan = plan(&history, &Ledger::default(), &Policy::default()).unwrap();
+    assert_eq!(pending(&plan), ["0001", "9", "10"]);
+    assert_eq!((plan.from, plan.to), (None, v("10")));
+}
+
+#[test]
+fn what_is_applied_is_not_applied_again() {
+    let history = three();
+    let plan_at = |versions: &[&str]| plan(&history, &applied(&history, versions), &Policy::default()).unwrap();
+    assert_eq!(pending(&plan_at(&["001", "002"])), ["003"]);
+    assert!(plan_at(&["001", "002", "003"]).is_done());
+}
+
+#[test]
+fn a_target_bounds_the_plan() {
+    let policy = Policy { target: Some(v("2")), ..Policy::default() };
+    let plan = plan(&three(), &Ledger::default(), &policy).unwrap();
+    assert_eq!(pending(&plan), ["001", "002"]);
+    assert_eq!(plan.to.as_written(), "002", "shown as the source writes it");
+}
+
+#[test]
+fn an_unknown_target_is_refused() {
+    let policy = Policy { target: Some(v("004")), ..Policy::default() };
+    let (reason, message) = refusal(&three(), &Ledger::default(), &policy);
+    assert_eq!(reason, Reason::UnknownTarget);
+    assert!(message.contains("004") && message.contains("003"), "{message}");
+}
+
+#[test]
+fn a_target_below_what_is_applied_is_refused() {
+    let history = three();
+    let policy = Policy { target: Some(v("001")), ..Policy::default() };
+    assert_eq!(refusal(&history, &applied(&history, &["001", "002"]), &policy).0, Reason::UnknownTarget);
+}
+
+#[test]
+fn an_empty_source_is_refused() {
+    assert_eq!(refusal(&history(&[]), &Ledger::default(), &Policy::default()).0, Reason::InvalidSource);
+}
+
+#[test]
+fn an_edited_script_is_refused() {
+    let ledger = applied(&three(), &["001", "002"]);
+    let edited = history(&[("001_a.sql", "create table a ();"), ("002_b.sql", "create table bb ();")]);
+    let (reason, message) = refusal(&edited, &ledger, &Policy::default());
+    assert_eq!(reason, Reason::ChecksumMismatch);
+    assert!(message.starts_with("002_b.sql was edited"), "{message}");
+}
+
+#[test]
+fn a_removed_script_is_refused_unless_it_was_retired() {
+    let mut ledger = applied(&three(), &["001", "002"]);
+    let shorter = history(&[("001_a.sql", "create table a ();"), ("003_c.sql", "create table c ();")]);
+    assert_eq!(refusal(&shorter, &ledger, &Policy::default()).0, Reason::MissingScript);
+    ledger.rows[1].retired = true;
+    assert_eq!(pending(&plan(&shorter, &ledger, &Policy::default()).unwrap()), ["003"]);
+}
+
+#[test]
+fn a_renamed_script_is_refused() {
+    let ledger = applied(&three(), &["001"]);
+    let renamed = history(&[("001_other.sql", "create table a ();")]);
+    let (reason, message) = refusal(&renamed, &ledger, &Policy::default());
+    assert_eq!(reason, Reason::MissingScript);
+    assert!(message.contains("001_a.sql") && message.contains("001_other.sql"), "{message}");
+}
+
+#[test]
+fn a_lower_version_after_a_higher_one_is_refused_unless_allowed() {
+    let history = three();
+    let ledger = applied(&history, &["001", "003"]);
+    assert_eq!(refusal(&history, &ledger, &Policy::default()).0, Reason::OutOfOrder);
+    let allowed = Policy { out_of_order: true, ..Policy::default() };
+    assert_eq!(pending(&plan(&history, &ledger, &allowed).unwrap()), ["002"]);
+}
+
+#[test]
+fn an_empty_ledger_in_a_database_with_tables_needs_a_baseline() {
+    let ledger = Ledger { first_foreign_table: Some("public.users".into()), ..Ledger::default() };
+    let (reason, message) = refusal(&three(), &ledger, &Policy::default());
+    assert_eq!(reason, Reason::BaselineRequired);
+    assert!(message.contains("public.users"), "{message}");
+
+    let with = |baseline: &str| Policy { baseline: Some(v(baseline)), ..Policy::default() };
+    let zero = plan(&three(), &ledger, &with("0")).unwrap();
+    assert_eq!((zero.baseline.len(), pending(&zero)), (0, vec!["001", "002", "003"]));
+    let two = plan(&three(), &ledger, &with("2")).unwrap();
+    assert_eq!((two.baseline.len(), pending(&two)), (2, vec!["003"]));
+    assert_eq!(refusal(&three(), &ledger, &with("7")).0, Reason::UnknownTarget);
+}
+
+#[test]
+fn a_baseline_means_nothing_to_a_ledger_with_rows() {
+    let history = three();
+    let policy = Policy { baseline: Some(v("3")), ..Policy::default() };
+    let plan = plan(&history, &applied(&history, &["001"]), &policy).unwrap();
+    assert_eq!((plan.baseline.len(), pending(&plan)), (0, vec!["002", "003"]));
+}
+
+#[test]
+fn a_script_that_cannot_run_stops_the_plan_before_its_first_script() {
+    let history = history(&[("001_a.sql", "create table a ();"), ("002_b.sql", "vacuum a;")]);
+    let (reason, message) = refusal(&history, &Ledger::default(), &Policy::default());
+    assert_eq!(reason, Reason::UnsupportedScript);
+    assert!(message.starts_with("002_b.sql, "), "{message}");
+    let only_first = Policy { target: Some(v("1")), ..Policy::default() };
+    assert_eq!(pending(&plan(&history, &Ledger::default(), &only_first).unwrap()), ["001"]);
+}
+
+#[test]
+fn a_plans_hash_names_its_history_and_policy_and_not_how_far_it_came() {
+    let history = three();
+    let hash = |history: &History, done: &[&str], policy: &Policy| {
+        plan(history, &applied(history, done), policy).unwrap().hash
+    };
+    let start = hash(&history, &[], &Policy::default());
+    assert_eq!(start, hash(&history, &["001", "002"], &Policy::default()));
+    assert_ne!(start, hash(&history, &[], &Policy { role: Some("owner".into()), ..Policy::default() }));
+    let edited = self::history(&[
+        ("001_a.sql", "create table a ();"),
+        ("002_b.sql", "create table b ();"),
+        ("003_c.sql", "create table d ();"),
+    ]);
+    assert_ne!(start, hash(&edited, &[], &Policy::default()));
+}

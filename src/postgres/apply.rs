@@ -1,0 +1,323 @@
+//! Applying scripts: one transaction each, or one for all; tried again while it is the locks' fault or the server's,
+//! never when it is the script's.
+
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::attempt::{Outcome, Stop, StopPlace, Task};
+use super::engine::Engine;
+use super::error::{ApplyError, PostgresError};
+use super::retry;
+use super::session::{Backend, text};
+use super::sqlstate::{self, Retry};
+use super::watch::Blocker;
+use crate::api::{Failure, Reason, TransactionMode};
+use crate::plan::PlannedScript;
+use crate::script::Script;
+
+/// Which run applies, and for whom.
+#[derive(Clone, Debug)]
+pub struct RunContext {
+    pub id: Uuid,
+    /// The object or the person: `shop/shop`, `anna@laptop`.
+    pub applied_by: String,
+    /// When it began by the server's clock.
+    pub(super) started: String,
+}
+
+/// How far a run is. Told when a script begins, and about every half second while it takes longer.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress<'a> {
+    pub script: &'a Script,
+    /// Which script, from 1, of how many.
+    pub number: usize,
+    pub scripts: usize,
+    /// Which statement of it, from 1, of how many.
+    pub statement: usize,
+    pub statements: usize,
+    /// The line that statement begins on.
+    pub line: u32,
+    /// Which try, from 1.
+    pub attempt: u32,
+    /// The sessions that it waits for, as of now.
+    pub waiting_on: &'a [Blocker],
+}
+
+impl RunContext {
+    /// A run, before it is begun.
+    pub fn new(id: Uuid, applied_by: impl Into<String>) -> Self {
+        Self { id, applied_by: applied_by.into(), started: String::new() }
+    }
+}
+
+impl Engine {
+    /// Applies scripts in the order given. Needs the lock and a ledger that is claimed.
+    ///
+    /// Locks that are not to be had, and a server that is lost, are tried again within `locks.retry_for`; for each
+    /// script, or for all of them together under [`TransactionMode::AllPending`]. When the connection is lost it is made
+    /// again, and the ledger's row decides whether the script was committed. When it returns an error, the script in
+    /// hand is rolled back, and those before it are committed (under AllPending: none is).
+    ///
+    /// `cancel` stops the statement that runs, and rolls back; a COMMIT on its way is waited for.
+    pub async fn apply(
+        &mut self,
+        scripts: &[PlannedScript],
+        mode: TransactionMode,
+        run: &RunContext,
+        progress: &(dyn Fn(Progress<'_>) + Send + Sync),
+        cancel: &CancellationToken,
+    ) -> Result<(), ApplyError> {
+        self.require_lock()?;
+        let run = RunContext { started: self.now().await?, ..run.clone() };
+        let size = match mode {
+            TransactionMode::PerScript => 1,
+            TransactionMode::AllPending => scripts.len().max(1),
+        };
+        for (n, scripts_of_one) in scripts.chunks(size).enumerate() {
+            let task = Task {
+                scripts: scripts_of_one,
+                offset: n * size,
+                total: scripts.len(),
+                mode,
+                run: &run,
+                attempt: 1,
+                progress,
+                cancel,
+            };
+            self.apply_one(task).await?;
+        }
+        Ok(())
+    }
+
+    async fn now(&mut self) -> Result<String, PostgresError> {
+        let rows = self.query("asking the time", "SELECT pg_catalog.clock_timestamp()::text".to_owned()).await?;
+        Ok(rows.first().map(|row| text(row, 0).to_owned()).unwrap_or_default())
+    }
+
+    /// One transaction, as often as it takes.
+    async fn apply_one(&mut self, mut task: Task<'_>) -> Result<(), ApplyError> {
+        let patience = Patience::new(self.target.locks.retry_for);
+        loop {
+            let backend = self.session.as_ref().map(|session| session.backend.clone());
+            let outcome = self.attempt(&task).await;
+            match outcome {
+                Outcome::Committed => return Ok(()),
+                Outcome::Cancelled { script } => return Err(self.cancelled(&task, script)),
+                Outcome::NotOurs { script, split: true } => return Err(split_transaction(&task.scripts[script])),
+                Outcome::NotOurs { .. } => {
+                    return Err(PostgresError::LockLost { address: self.target.address.clone() }.into());
+                }
+                Outcome::Failed(stop) => match sqlstate::retry(&stop.error.sql_state) {
+                    Retry::No => return Err(self.failed(&task, stop)),
+                    Retry::Locks => {
+                        let pause = retry::lock_pause(task.attempt, rand::random());
+                        if !patience.lasts(pause) {
+                            return Err(self.locks_failed(&task, stop));
+                        }
+                        tracing::info!(script = %task.scripts[stop.script].file_name, sql_state = %stop.error.sql_state,
+                            attempt = task.attempt, "locks were not to be had: trying again");
+                        if !pause_unless_cancelled(pause, task.cancel).await {
+                            return Err(self.cancelled(&task, stop.script));
+                        }
+                    }
+                    Retry::Reconnect => {
+                        self.drop_session();
+                        if self.recover(&task, backend, stop.error.to_string(), &patience).await? {
+                            return Ok(());
+                        }
+                    }
+                },
+                Outcome::Lost { why, committing } => {
+                    tracing::warn!(%why, committing, "the connection was lost: the ledger decides");
+                    if self.recover(&task, backend, why, &patience).await? {
+                        return Ok(());
+                    }
+                }
+            }
+            task.attempt += 1;
+        }
+    }
+
+    /// After a lost connection: connect, take the lock, see the old backend gone, read the rows. True: it was committed.
+    async fn recover(
+        &mut self,
+        task: &Task<'_>,
+        old: Option<Backend>,
+        why: String,
+        patience: &Patience,
+    ) -> Result<bool, ApplyError> {
+        let mut last = PostgresError::Lost { address: self.target.address.clone(), why };
+        for attempt in 1u32.. {
+            match self.recover_once(task, old.as_ref()).await {
+                Ok(Some(committed)) => return Ok(committed),
+                Ok(None) => {}
+                Err(error) if !error.is_transient() || matches!(error, PostgresError::LedgerMoved { .. }) => {
+                    return Err(error.into());
+                }
+                Err(error) => last = error,
+            }
+            let pause = retry::reconnect_pause(attempt, rand::random());
+            if !patience.lasts(pause) {
+                return Err(last.into());
+            }
+            // Whether it was committed is not known: somebody who cancels is told so.
+            if !pause_unless_cancelled(pause, task.cancel).await {
+                return Err(last.into());
+            }
+        }
+        Err(last.into())
+    }
+
+    /// None: the old backend is not gone yet, or the lock is not free.
+    async fn recover_once(&mut self, task: &Task<'_>, old: Option<&Backend>) -> Result<Option<bool>, PostgresError> {
+        if self.session.is_none() {
+            self.reconnect().await?;
+        }
+        if let Some(old) = old {
+            // It would find out by itself that its client is gone; sooner is better.
+            self.end(old).await?;
+        }
+        if !self.try_lock().await? {
+            return Ok(None);
+        }
+        // A script that released the lock may have left its backend at work: the lock alone proves nothing.
+        if let Some(old) = old
+            && self.is_alive(old).await?
+        {
+            return Ok(None);
+        }
+        if self.are_applied(task.run, task.scripts).await? {
+            return Ok(Some(true));
+        }
+        if self.others_wrote(task.run).await? {
+            return Err(PostgresError::LedgerMoved { address: self.target.address.clone() });
+        }
+        Ok(Some(false))
+    }
+
+    fn cancelled(&self, task: &Task<'_>, script: usize) -> ApplyError {
+        ApplyError::Cancelled { script: task.scripts.get(script).map(|script| script.file_name.clone()) }
+    }
+
+    fn failed(&self, task: &Task<'_>, stop: Stop) -> ApplyError {
+        let address = self.target.address.clone();
+        match stop.place {
+            // Belay's own statements: not the script's fault.
+            StopPlace::Before => {
+                PostgresError::Server { address, doing: "preparing the transaction", error: Box::new(stop.error) }
+                    .into()
+            }
+            // no_active_sql_transaction, invalid savepoint: the guard is gone, and with it the transaction.
+            StopPlace::Ledger if matches!(&*stop.error.sql_state, "25P01" | "3B001") => {
+                split_transaction(&task.scripts[stop.script])
+            }
+            // unique_violation: the version is in the ledger already.
+            StopPlace::Ledger if stop.error.sql_state == "23505" => PostgresError::LedgerMoved { address }.into(),
+            StopPlace::Ledger => PostgresError::Server {
+                address,
+                doing: "writing the script to the ledger",
+                error: Box::new(stop.error),
+            }
+            .into(),
+            _ => ApplyError::Script(Box::new(failure(task, &stop, Reason::ScriptFailed))),
+        }
+    }
+
+    fn locks_failed(&self, task: &Task<'_>, stop: Stop) -> ApplyError {
+        ApplyError::Locks(Box::new(failure(task, &stop, Reason::LockTimeout)))
+    }
+}
+
+/// What stopped a transaction, in the server's words, with its place.
+fn failure(task: &Task<'_>, stop: &Stop, reason: Reason) -> Failure {
+    let script = &task.scripts[stop.script];
+    let (mut line, mut column, mut number, mut command) = (None, None, None, None);
+    if let StopPlace::Script { statement, character } = stop.place {
+        let running = script.statements.get(statement);
+        let position = match character {
+            Some(character) => Some(script.position_of_char(character)),
+            None => running.map(|statement| statement.start),
+        };
+        line = position.map(|position| i64::from(position.line));
+        column = position.map(|position| i64::from(position.column));
+        number = Some(statement as i64 + 1);
+        command = running.map(|statement| statement.command.clone());
+    }
+    let place = match (stop.place, line, column) {
+        (StopPlace::Constraints, ..) => match &stop.error.constraint {
+            Some(constraint) => format!(", deferred constraint {constraint:?}"),
+            None => ", deferred constraint".to_owned(),
+        },
+        (StopPlace::Commit, ..) => ", COMMIT".to_owned(),
+        (_, Some(line), Some(column)) => format!(", line {line}, column {column}"),
+        _ => String::new(),
+    };
+    let tries = match task.attempt {
+        1 => String::new(),
+        attempts => format!(", after {attempts} tries"),
+    };
+    let left = match task.mode {
+        TransactionMode::AllPending if task.total > 1 => format!("Nothing of the {} scripts is applied.", task.total),
+        _ => format!("Nothing of {} is applied.", script.version),
+    };
+    // object_in_use, unsafe_new_enum_value_usage: what one script made, another may use only once it is committed.
+    let clash = matches!(&*stop.error.sql_state, "55006" | "55P04");
+    let advice = match task.mode {
+        TransactionMode::AllPending if clash && task.total > 1 => {
+            " They clash within one transaction: set spec.transaction to PerScript."
+        }
+        _ => "",
+    };
+    Failure {
+        reason: reason.as_str().to_owned(),
+        message: format!("{}{place}: {}{tries}. {left}{advice}", script.file_name, stop.error),
+        sql_state: Some(stop.error.sql_state.clone()),
+        script: Some(script.file_name.clone()),
+        line,
+        column,
+        statement: number,
+        command,
+        hint: stop.error.hint.clone(),
+        attempts: Some(i64::from(task.attempt)),
+    }
+}
+
+/// Transaction control that was not seen beforehand: in a procedure that commits, say.
+fn split_transaction(script: &Script) -> ApplyError {
+    ApplyError::Script(Box::new(Failure {
+        reason: Reason::UnsupportedScript.as_str().to_owned(),
+        message: format!(
+            "{}: it ended the transaction that Belay began, so that its first part may be in the database while the ledger \
+             does not have it. Compare the database with the script, then take the transaction control out of it.",
+            script.file_name
+        ),
+        script: Some(script.file_name.clone()),
+        ..Failure::default()
+    }))
+}
+
+/// How long is still tried.
+struct Patience {
+    since: Instant,
+    until: Duration,
+}
+
+impl Patience {
+    fn new(until: Duration) -> Self {
+        Self { since: Instant::now(), until }
+    }
+
+    /// Whether there is time for another try after this pause.
+    fn lasts(&self, pause: Duration) -> bool {
+        self.since.elapsed() + pause <= self.until
+    }
+}
+
+async fn pause_unless_cancelled(pause: Duration, cancel: &CancellationToken) -> bool {
+    tokio::select! {
+        _ = cancel.cancelled() => false,
+        _ = tokio::time::sleep(pause) => true,
+    }
+}

@@ -1,0 +1,297 @@
+//! One try at one transaction: scripts and their ledger rows in, an outcome out. What to do about the outcome is
+//! decided in [`super::apply`].
+
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures::StreamExt;
+use sqlx::{AssertSqlSafe, Either};
+use tokio_util::sync::CancellationToken;
+
+use super::apply::{Progress, RunContext};
+use super::cancel::cancel_until_dropped;
+use super::engine::Engine;
+use super::error::PostgresError;
+use super::failpoint;
+use super::message::{Message, Part, Place, Try};
+use super::quote::{Ident, Literal};
+use super::retry::{self, Waits};
+use super::server_error::ServerError;
+use super::session::{Fault, text};
+use super::sqlstate::{LOCK_NOT_AVAILABLE, QUERY_CANCELED};
+use super::watch::{Blocker, Watch};
+use crate::api::TransactionMode;
+use crate::plan::PlannedScript;
+use crate::script::Script;
+
+/// How a try ended.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// Committed, and the rows were read back.
+    Committed,
+    /// The server said no, and the transaction was rolled back.
+    Failed(Stop),
+    /// Rolled back because it was asked to.
+    Cancelled { script: usize },
+    /// The lock was not held when the row was to be written, or the transaction was not the one that began. Rolled back.
+    NotOurs { script: usize, split: bool },
+    /// The connection was lost. `committing`: the COMMIT was on its way.
+    Lost { why: String, committing: bool },
+}
+
+/// Where a transaction stopped, and what the server said.
+#[derive(Debug)]
+pub(super) struct Stop {
+    /// Which of the scripts.
+    pub script: usize,
+    pub place: StopPlace,
+    pub error: ServerError,
+}
+
+/// Where in a script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StopPlace {
+    Before,
+    /// The statement, from 0, and the character, from 1, if the server gave one.
+    Script {
+        statement: usize,
+        character: Option<usize>,
+    },
+    Constraints,
+    Ledger,
+    Commit,
+}
+
+/// What a try needs to know.
+pub(super) struct Task<'a> {
+    pub scripts: &'a [PlannedScript],
+    /// The number of scripts before these in the same call, and of all in it.
+    pub offset: usize,
+    pub total: usize,
+    pub mode: TransactionMode,
+    pub run: &'a RunContext,
+    pub attempt: u32,
+    pub progress: &'a (dyn Fn(Progress<'_>) + Send + Sync),
+    pub cancel: &'a CancellationToken,
+}
+
+/// What one message came to.
+enum Sent {
+    Done,
+    Failed {
+        completed: usize,
+        fault: Fault,
+    },
+    /// The ledger's row was not inserted.
+    NoRow,
+}
+
+impl Engine {
+    /// Runs scripts in one transaction. Leaves no transaction open.
+    pub(super) async fn attempt(&mut self, task: &Task<'_>) -> Outcome {
+        let token = uuid::Uuid::new_v4().simple().to_string();
+        for (index, script) in task.scripts.iter().enumerate() {
+            if task.cancel.is_cancelled() {
+                return self.roll_back_to(Outcome::Cancelled { script: index }).await;
+            }
+            let part = Part { opens: index == 0, closes: index + 1 == task.scripts.len() };
+            let try_ = Try { run: task.run, mode: task.mode, attempt: task.attempt, token: &token };
+            let message = Message::new(self, script, part, &try_);
+            failpoint::pass("before-script").await;
+            match self.send(&message, task, index).await {
+                Sent::Done => {}
+                Sent::NoRow => return self.not_ours(index).await,
+                Sent::Failed { fault: Fault::Lost { why }, .. } => {
+                    self.drop_session();
+                    return Outcome::Lost { why, committing: false };
+                }
+                Sent::Failed { completed, fault: Fault::Server(error) } => {
+                    let cancelled = task.cancel.is_cancelled() && error.sql_state == QUERY_CANCELED;
+                    let outcome = match cancelled {
+                        true => Outcome::Cancelled { script: index },
+                        false => Outcome::Failed(stop(script, &message, index, completed, *error)),
+                    };
+                    return self.roll_back_to(outcome).await;
+                }
+            }
+        }
+        if task.cancel.is_cancelled() {
+            return self.roll_back_to(Outcome::Cancelled { script: task.scripts.len().saturating_sub(1) }).await;
+        }
+        self.commit(task).await
+    }
+
+    /// Sends one script's message, and counts the server's answers.
+    async fn send(&mut self, message: &Message, task: &Task<'_>, index: usize) -> Sent {
+        let Some(session) = &mut self.session else {
+            return Sent::Failed { completed: 0, fault: Fault::Lost { why: "the session ended before".into() } };
+        };
+        let script = &task.scripts[index];
+        let tell = |statement: usize, waiting_on: &[Blocker]| {
+            (task.progress)(Progress {
+                script,
+                number: task.offset + index + 1,
+                scripts: task.total,
+                statement,
+                statements: script.statements.len(),
+                line: script.statements.get(statement.saturating_sub(1)).map_or(1, |running| running.start.line),
+                attempt: task.attempt,
+                waiting_on,
+            });
+        };
+        tell(1, &[]);
+        let backend = session.backend.clone();
+        let limit = retry::longest_lock_timeout(&self.target.locks, self.deadlock_timeout);
+        let mut waits = Waits::default();
+        // Runs are tasks, which may move between threads.
+        let waited_too_long = AtomicBool::new(false);
+        let mut watch = pin!(Watch::new(&self.target, &self.application, &backend).run(|look| {
+            tell(look.statement.unwrap_or(1), &look.blockers);
+            waited_too_long.store(waits.in_all(look.waited) > limit, Ordering::Relaxed);
+            waited_too_long.load(Ordering::Relaxed)
+        }));
+        let mut stop = pin!(async {
+            task.cancel.cancelled().await;
+            cancel_until_dropped(&self.target, &self.application, &backend).await
+        });
+        let mut answers = sqlx::raw_sql(AssertSqlSafe(message.sql.as_str())).fetch_many(&mut session.connection);
+        let mut completed = 0;
+        let mut inserted = 0;
+        loop {
+            let answer = tokio::select! {
+                biased;
+                answer = answers.next() => answer,
+                _ = &mut stop => unreachable!("cancelling ends only when it is dropped"),
+                _ = &mut watch => unreachable!("watching ends only when it is dropped"),
+            };
+            match answer {
+                // What a script selects is nobody's business here.
+                Some(Ok(Either::Right(_))) => {}
+                Some(Ok(Either::Left(done))) => {
+                    if completed == message.ledger_statement {
+                        inserted = done.rows_affected();
+                    }
+                    completed += 1;
+                }
+                Some(Err(error)) => {
+                    let mut fault = Fault::from_sqlx(error);
+                    if let Fault::Server(error) = &mut fault
+                        && waited_too_long.load(Ordering::Relaxed)
+                        && error.sql_state == QUERY_CANCELED
+                    {
+                        error.sql_state = LOCK_NOT_AVAILABLE.to_owned();
+                        error.message =
+                            format!("canceling statement after {} ms of waiting for locks", limit.as_millis());
+                    }
+                    return Sent::Failed { completed, fault };
+                }
+                None if inserted == 1 => return Sent::Done,
+                None => return Sent::NoRow,
+            }
+        }
+    }
+
+    /// COMMIT as its own message, and the rows read back behind it: sqlx does not show the command tag, and the
+    /// COMMIT of an aborted transaction answers ROLLBACK without an error. Not to be cancelled: what it does, it has done.
+    async fn commit(&mut self, task: &Task<'_>) -> Outcome {
+        failpoint::pass("before-commit").await;
+        let last = task.scripts.len().saturating_sub(1);
+        let sql =
+            format!("COMMIT;{};DISCARD TEMP;DEALLOCATE ALL;CLOSE ALL;UNLISTEN *", self.rows_of(task.run, task.scripts));
+        match self.try_query(sql).await {
+            Ok(rows) => {
+                failpoint::pass("after-commit").await;
+                match rows.first().is_some_and(|row| text(row, 0) == task.scripts.len().to_string()) {
+                    true => Outcome::Committed,
+                    false => Outcome::NotOurs { script: last, split: true },
+                }
+            }
+            Err(Fault::Lost { why }) => Outcome::Lost { why, committing: true },
+            Err(Fault::Server(error)) => {
+                // COMMIT itself failed, or the tidying behind it did: the row says which.
+                match self.are_applied(task.run, task.scripts).await {
+                    Ok(true) => Outcome::Committed,
+                    Ok(false) => {
+                        self.roll_back_to(Outcome::Failed(Stop {
+                            script: last,
+                            place: StopPlace::Commit,
+                            error: *error,
+                        }))
+                        .await
+                    }
+                    Err(error) => {
+                        self.drop_session();
+                        Outcome::Lost { why: error.to_string(), committing: true }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Counts the ledger's rows of these scripts that this run wrote.
+    fn rows_of(&self, run: &RunContext, scripts: &[PlannedScript]) -> String {
+        let numbers: Vec<_> = scripts.iter().map(|script| script.version.number()).collect();
+        format!(
+            "SELECT count(*)::text FROM {}.history WHERE run_id = '{}' AND number IN ({})",
+            Ident(&self.target.history_schema),
+            run.id,
+            numbers.join(", "),
+        )
+    }
+
+    /// Whether this run applied all of these scripts, as the ledger has it.
+    pub(super) async fn are_applied(
+        &mut self,
+        run: &RunContext,
+        scripts: &[PlannedScript],
+    ) -> Result<bool, PostgresError> {
+        let rows = self.query("reading the ledger", self.rows_of(run, scripts)).await?;
+        Ok(rows.first().is_some_and(|row| text(row, 0) == scripts.len().to_string()))
+    }
+
+    /// Whether another run wrote to the ledger since this one began.
+    pub(super) async fn others_wrote(&mut self, run: &RunContext) -> Result<bool, PostgresError> {
+        let schema = Ident(&self.target.history_schema);
+        let sql = format!(
+            "SELECT FROM {schema}.history h WHERE h.run_id <> '{id}' AND h.applied_at > {since}::timestamptz LIMIT 1",
+            id = run.id,
+            since = Literal(&run.started),
+        );
+        Ok(!self.query("reading the ledger", sql).await?.is_empty())
+    }
+
+    /// No row was inserted: which of its conditions did not hold?
+    async fn not_ours(&mut self, script: usize) -> Outcome {
+        let sql = format!("SELECT ({})::text", self.lock_is_held());
+        let held = self.try_query(sql).await.is_ok_and(|rows| rows.first().is_some_and(|row| text(row, 0) == "true"));
+        self.locked &= held;
+        self.roll_back_to(Outcome::NotOurs { script, split: held }).await
+    }
+
+    /// Rolls back. If even that fails the session goes, which is a rollback too.
+    async fn roll_back_to(&mut self, outcome: Outcome) -> Outcome {
+        if self.rollback().await.is_err() {
+            self.drop_session();
+        }
+        outcome
+    }
+}
+
+/// Where a message stopped. The server's position tells the statement better than counting does: a syntax error is
+/// found before the first one runs.
+fn stop(script: &Script, message: &Message, index: usize, completed: usize, error: ServerError) -> Stop {
+    let character = error.position.and_then(|position| message.character(position));
+    let by_count = message.place(completed);
+    let place = match (character, by_count) {
+        (Some(character), _) => {
+            let byte = script.byte_of_char(character);
+            let statement = script.statement_at(byte).map_or(0, |(number, _)| number.saturating_sub(1));
+            StopPlace::Script { statement, character: Some(character) }
+        }
+        (None, Place::Script(statement)) => StopPlace::Script { statement, character: None },
+        (None, Place::Constraints) => StopPlace::Constraints,
+        (None, Place::Before) => StopPlace::Before,
+        (None, Place::Behind) => StopPlace::Ledger,
+    };
+    Stop { script: index, place, error }
+}

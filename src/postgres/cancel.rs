@@ -1,0 +1,40 @@
+//! Stopping a statement that runs: the protocol's own cancel request needs a key that sqlx keeps to itself, so a
+//! second connection asks the server.
+
+use std::time::Duration;
+
+use sqlx::Connection;
+
+use super::connect::open;
+use super::quote::Literal;
+use super::session::{Backend, query};
+use super::target::Target;
+
+/// A cancel that comes between two statements of a message hits nothing: it is sent again this often.
+const AGAIN: Duration = Duration::from_millis(250);
+
+/// Cancels what `backend` runs, again and again until it is dropped. As the login itself, because after SET ROLE the
+/// right to cancel would be the role's.
+pub(super) async fn cancel_until_dropped(target: &Target, application: &str, backend: &Backend) -> ! {
+    let sql = format!(
+        "SELECT pg_catalog.pg_cancel_backend(a.pid) FROM pg_catalog.pg_stat_activity a WHERE a.pid = {} \
+         AND a.backend_start = {}::timestamptz",
+        backend.pid,
+        Literal(&backend.started)
+    );
+    loop {
+        match open(target, application, false).await {
+            Ok(mut connection) => {
+                while query(&mut connection, sql.clone()).await.is_ok() {
+                    tokio::time::sleep(AGAIN).await;
+                }
+                let _ = connection.close_hard().await;
+            }
+            Err(error) => {
+                let error = super::connect::connect_error(target, error);
+                tracing::warn!(%error, "the statement cannot be cancelled yet");
+            }
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}

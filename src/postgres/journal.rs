@@ -1,0 +1,180 @@
+//! Writing to the ledger what is no script: runs, events, holds, baselines.
+
+use uuid::Uuid;
+
+use super::apply::RunContext;
+use super::engine::Engine;
+use super::error::PostgresError;
+use super::message::script_values;
+use super::quote::{Literal, Nullable};
+use super::session::{Fault, Row};
+use crate::api::Failure;
+use crate::plan::{PlanHash, PlannedScript};
+
+/// What a run is about to do: written before anything that cannot be undone.
+#[derive(Clone, Debug)]
+pub struct RunIntent {
+    pub id: Uuid,
+    /// Who runs it: the Pod, or the person at a terminal.
+    pub holder: String,
+    pub plan: PlanHash,
+    pub from: Option<String>,
+    pub to: Option<String>,
+    /// The PostgresBackup below it.
+    pub backup: Option<String>,
+}
+
+impl Engine {
+    /// Writes down what a run is about to do. A run that another process began goes on under its name.
+    pub async fn begin_run(&mut self, intent: &RunIntent) -> Result<(), PostgresError> {
+        self.require_lock()?;
+        let server = serde_json::json!({
+            "systemIdentifier": self.identity.system_identifier,
+            "databaseOid": self.identity.database_oid,
+            "database": self.identity.database,
+            "serverVersion": self.identity.server_version,
+        });
+        // Not flushed by itself: what cannot be undone is a commit behind it in the same log.
+        let sql = format!(
+            "BEGIN;SET LOCAL synchronous_commit = off;INSERT INTO {} (id, holder, server, plan_hash, from_version, \
+             to_version, backup) SELECT '{}'::pg_catalog.uuid, {}, {}::pg_catalog.jsonb, {}, {}, {}, {} WHERE {} ON CONFLICT (id) DO UPDATE SET plan_hash = excluded.plan_hash, to_version = excluded.to_version, \
+             backup = excluded.backup RETURNING 'locked';COMMIT",
+            self.table("run"),
+            intent.id,
+            Literal(&intent.holder),
+            Literal(&server.to_string()),
+            Literal(intent.plan.as_str()),
+            Nullable(intent.from.as_deref()),
+            Nullable(intent.to.as_deref()),
+            Nullable(intent.backup.as_deref()),
+            self.lock_is_held(),
+        );
+        let written = self.write("writing the run to the ledger", sql).await?;
+        self.locked_row(&written).await
+    }
+
+    /// Writes down how a run ended: a reason, such as `Succeeded`.
+    pub async fn finish_run(&mut self, id: Uuid, outcome: &str) -> Result<(), PostgresError> {
+        let sql = format!(
+            "UPDATE {} SET finished_at = pg_catalog.clock_timestamp(), outcome = {} WHERE id = '{id}'",
+            self.table("run"),
+            Literal(outcome),
+        );
+        self.write("writing the run's end to the ledger", sql).await.map(|_| ())
+    }
+
+    /// Names the backup below a run, once there is one.
+    pub async fn set_backup(&mut self, id: Uuid, backup: &str) -> Result<(), PostgresError> {
+        let sql = format!("UPDATE {} SET backup = {} WHERE id = '{id}'", self.table("run"), Literal(backup));
+        self.write("writing the backup to the ledger", sql).await.map(|_| ())
+    }
+
+    /// Holds a plan: Belay does not try it again by itself.
+    pub async fn hold(&mut self, run: &RunContext, plan: &PlanHash, failure: &Failure) -> Result<(), PostgresError> {
+        let failure = serde_json::to_value(failure).unwrap_or_default();
+        self.event(
+            Some(run.id),
+            "held",
+            &run.applied_by,
+            &serde_json::json!({"plan": plan.as_str(), "failure": failure}),
+        )
+        .await
+    }
+
+    /// Lifts the hold.
+    pub async fn release_hold(&mut self, actor: &str, plan: &PlanHash) -> Result<(), PostgresError> {
+        self.event(None, "released", actor, &serde_json::json!({"plan": plan.as_str()})).await
+    }
+
+    /// Writes down something that happened, by whom. Events are never changed.
+    pub async fn event(
+        &mut self,
+        run: Option<Uuid>,
+        kind: &str,
+        actor: &str,
+        detail: &serde_json::Value,
+    ) -> Result<(), PostgresError> {
+        let run = run.map(|run| run.to_string());
+        let sql = format!(
+            "INSERT INTO {} (run_id, kind, actor, detail) VALUES ({}::pg_catalog.uuid, {}, {}, {}::pg_catalog.jsonb)",
+            self.table("event"),
+            Nullable(run.as_deref()),
+            Literal(kind),
+            Literal(actor),
+            Literal(&detail.to_string()),
+        );
+        self.write("writing an event to the ledger", sql).await.map(|_| ())
+    }
+
+    /// Records scripts as present, without running them. All or none.
+    pub async fn record_baseline(&mut self, run: &RunContext, scripts: &[PlannedScript]) -> Result<(), PostgresError> {
+        self.require_lock()?;
+        if scripts.is_empty() {
+            return Ok(());
+        }
+        let mut sql = "BEGIN;".to_owned();
+        for script in scripts {
+            sql.push_str(&format!(
+                "INSERT INTO {} (version, file_name, description, author, date, checksum, script, rollback, mode, \
+                 applied_by, run_id, duration_ms) VALUES ({}, 'baseline', {}, '{}', 0);",
+                self.table("history"),
+                script_values(script),
+                Literal(&run.applied_by),
+                run.id,
+            ));
+        }
+        let versions: Vec<_> = scripts.iter().map(|script| script.version.as_written()).collect();
+        let detail = serde_json::json!({"versions": versions}).to_string();
+        sql.push_str(&format!(
+            "INSERT INTO {} (run_id, kind, actor, detail) SELECT '{}'::pg_catalog.uuid, 'baselined', {}, \
+             {}::pg_catalog.jsonb WHERE {} RETURNING 'locked'",
+            self.table("event"),
+            run.id,
+            Literal(&run.applied_by),
+            Literal(&detail),
+            self.lock_is_held(),
+        ));
+        let written = self.write("recording the baseline", sql).await?;
+        self.locked_row(&written).await?;
+        self.write("recording the baseline", "COMMIT".to_owned()).await.map(|_| ())
+    }
+
+    /// A row came back, so the lock was held when it was written.
+    async fn locked_row(&mut self, rows: &[Row]) -> Result<(), PostgresError> {
+        if !rows.is_empty() {
+            return Ok(());
+        }
+        self.locked = false;
+        self.rollback().await?;
+        Err(PostgresError::LockLost { address: self.target.address.clone() })
+    }
+
+    /// A message that writes; a failed one leaves no transaction open.
+    pub(super) async fn write(&mut self, doing: &'static str, sql: String) -> Result<Vec<Row>, PostgresError> {
+        match self.try_query(sql).await {
+            Ok(rows) => Ok(rows),
+            Err(fault) => {
+                let denied = matches!(&fault, Fault::Server(error) if error.sql_state == "42501");
+                let _ = self.rollback().await;
+                match denied {
+                    true => Err(self.may_not_use_ledger()),
+                    false => Err(PostgresError::from_fault(&self.target.address, doing, fault)),
+                }
+            }
+        }
+    }
+
+    pub(super) async fn rollback(&mut self) -> Result<(), PostgresError> {
+        if self.session.is_none() {
+            return Ok(());
+        }
+        self.query("rolling back", "ROLLBACK".to_owned()).await.map(|_| ())
+    }
+
+    pub(super) fn require_lock(&self) -> Result<(), PostgresError> {
+        match self.locked {
+            true => Ok(()),
+            false => Err(PostgresError::LockHeld { address: self.target.address.clone() }),
+        }
+    }
+}

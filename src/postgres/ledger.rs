@@ -1,0 +1,172 @@
+//! Reading the ledger. Making it is in [`super::claim`], writing to it in [`super::journal`], but for the rows of
+//! applied scripts, which are written in the scripts' own transactions (see [`super::apply`]).
+
+use super::claim::FORMAT;
+use super::engine::Engine;
+use super::error::PostgresError;
+use super::quote::{Ident, Literal};
+use super::server_error::ServerError;
+use super::session::{Fault, Row, text};
+use crate::plan::{Applied, Hold, Ledger, PlanHash};
+
+/// What the ledger says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    /// 0: there is none.
+    pub format: u32,
+    pub claimant: Option<String>,
+    /// Whether its schema is there, with or without the tables.
+    pub schema: bool,
+}
+
+/// A timestamptz as RFC 3339 in UTC, whatever DateStyle and TimeZone are.
+fn rfc3339(expression: &str) -> String {
+    format!("to_char({expression} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")
+}
+
+impl Engine {
+    /// The ledger's table `name`, quoted.
+    pub(super) fn table(&self, name: &str) -> String {
+        format!("{}.{}", Ident(&self.target.history_schema), Ident(name))
+    }
+
+    /// Reads the ledger, without the scripts' texts. Creates nothing; works when there is none.
+    ///
+    /// One message, and a second one when there are no rows: whether the schemas of the search path have tables.
+    pub async fn ledger(&mut self) -> Result<Ledger, PostgresError> {
+        // Each row says first what it is. Column by column, because the simple protocol knows no other types.
+        let sql = format!(
+            "SELECT 'meta', key, value FROM {meta};\
+             SELECT 'row', version, file_name, description, author, date, checksum, mode, {applied_at}, applied_by, \
+             run_id::text, duration_ms::text, retired::text FROM {history} ORDER BY number;\
+             SELECT 'event', kind, detail->>'plan', detail->>'failure', {at}, run_id::text FROM {event} \
+             WHERE kind IN ('held', 'released') ORDER BY id DESC LIMIT 1",
+            meta = self.table("meta"),
+            history = self.table("history"),
+            event = self.table("event"),
+            applied_at = rfc3339("applied_at"),
+            at = rfc3339("at"),
+        );
+        let rows = match self.try_query(sql).await {
+            Ok(rows) => rows,
+            // undefined_table, invalid_schema_name, undefined_column, insufficient_privilege: absent, damaged, of
+            // another format, or not for us.
+            Err(Fault::Server(error)) if matches!(&*error.sql_state, "42P01" | "3F000" | "42703" | "42501") => {
+                return self.unreadable_ledger(*error).await;
+            }
+            Err(fault) => return Err(PostgresError::from_fault(&self.target.address, "reading the ledger", fault)),
+        };
+        let mut ledger = Ledger { exists: true, ..Ledger::default() };
+        let mut format = None;
+        for row in &rows {
+            match (text(row, 0), text(row, 1)) {
+                ("meta", "format") => format = Some(text(row, 2).to_owned()),
+                ("meta", "claimant") => ledger.claimant = row.get(2).cloned().flatten(),
+                ("row", _) => ledger.rows.push(self.applied(row)?),
+                ("event", "held") => ledger.hold = Some(self.held(row)?),
+                _ => {}
+            }
+        }
+        let format = self.known_format(format)?;
+        self.ledger = Some(Head { format, claimant: ledger.claimant.clone(), schema: true });
+        if ledger.rows.is_empty() {
+            ledger.first_foreign_table = self.first_foreign_table().await?;
+        }
+        Ok(ledger)
+    }
+
+    /// The tables could not be read: because there are none, or because something is wrong with them.
+    async fn unreadable_ledger(&mut self, error: ServerError) -> Result<Ledger, PostgresError> {
+        // One row for each table, and one without a table for a schema that has none.
+        let sql = format!(
+            "SELECT c.relname::text FROM pg_catalog.pg_namespace n LEFT JOIN pg_catalog.pg_class c ON \
+             c.relnamespace = n.oid AND c.relname IN ('meta', 'run', 'history', 'event') AND c.relkind = 'r' \
+             WHERE n.nspname = {}",
+            Literal(&self.target.history_schema)
+        );
+        let tables = self.query("looking for the ledger", sql).await?;
+        if tables.iter().all(|row| text(row, 0).is_empty()) {
+            self.ledger = Some(Head { format: 0, claimant: None, schema: !tables.is_empty() });
+            return Ok(Ledger { first_foreign_table: self.first_foreign_table().await?, ..Ledger::default() });
+        }
+        if error.sql_state == "42501" {
+            return Err(self.may_not_use_ledger());
+        }
+        if tables.iter().any(|row| text(row, 0) == "meta") {
+            let sql = format!("SELECT value FROM {} WHERE key = 'format'", self.table("meta"));
+            let rows = self.query("reading the ledger's format", sql).await?;
+            self.known_format(rows.first().map(|row| text(row, 0).to_owned()))?;
+        }
+        Err(self.damaged(error.message))
+    }
+
+    fn known_format(&self, found: Option<String>) -> Result<u32, PostgresError> {
+        let found = found.ok_or_else(|| self.damaged("its format is not in the table meta".into()))?;
+        match found.parse() {
+            Ok(format) if (1..=FORMAT).contains(&format) => Ok(format),
+            _ => Err(PostgresError::NewerLedger { address: self.target.address.clone(), found, known: FORMAT }),
+        }
+    }
+
+    pub(super) fn damaged(&self, why: String) -> PostgresError {
+        let address = self.target.address.clone();
+        PostgresError::DamagedLedger { address, schema: self.target.history_schema.clone(), why }
+    }
+
+    fn applied(&self, row: &Row) -> Result<Applied, PostgresError> {
+        let damaged = |what: &str| self.damaged(format!("version {:?} has no usable {what}", text(row, 1)));
+        let optional = |column: usize| row.get(column).cloned().flatten();
+        Ok(Applied {
+            version: text(row, 1).parse().map_err(|_| damaged("version"))?,
+            file_name: text(row, 2).to_owned(),
+            description: text(row, 3).to_owned(),
+            author: optional(4),
+            date: optional(5),
+            checksum: text(row, 6).parse().map_err(|_| damaged("checksum"))?,
+            mode: text(row, 7).to_owned(),
+            applied_at: text(row, 8).parse().map_err(|_| damaged("applied_at"))?,
+            applied_by: text(row, 9).to_owned(),
+            run_id: text(row, 10).parse().map_err(|_| damaged("run_id"))?,
+            duration_ms: text(row, 11).parse().map_err(|_| damaged("duration_ms"))?,
+            retired: text(row, 12) == "true",
+        })
+    }
+
+    fn held(&self, row: &Row) -> Result<Hold, PostgresError> {
+        let damaged = |what: &str| self.damaged(format!("the last hold has no usable {what}"));
+        Ok(Hold {
+            plan: PlanHash::from_ledger(text(row, 2)),
+            failure: serde_json::from_str(text(row, 3)).map_err(|_| damaged("failure"))?,
+            at: text(row, 4).parse().map_err(|_| damaged("time"))?,
+            run_id: text(row, 5).parse().map_err(|_| damaged("run_id"))?,
+        })
+    }
+
+    /// A table in a schema of the search path that neither an extension nor Belay made.
+    async fn first_foreign_table(&mut self) -> Result<Option<String>, PostgresError> {
+        // A schema of the list counts even if the login may not use it.
+        let (before, schemas, after) = match self.target.search_path.as_slice() {
+            [] => (
+                "RESET search_path;",
+                "pg_catalog.current_schemas(false)".to_owned(),
+                ";SET search_path = pg_catalog, pg_temp",
+            ),
+            path => {
+                let names: Vec<_> = path.iter().map(|schema| Literal(schema).to_string()).collect();
+                ("", format!("ARRAY[{}]::pg_catalog.name[]", names.join(", ")), "")
+            }
+        };
+        // pg_depend deptype e: a member of an extension.
+        let sql = format!(
+            "{before}SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c \
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+             WHERE n.nspname = ANY ({schemas}) AND n.nspname <> {own} \
+             AND c.relkind IN ('r', 'p', 'f') AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE \
+             d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e') \
+             ORDER BY 1 LIMIT 1{after}",
+            own = Literal(&self.target.history_schema),
+        );
+        let rows = self.query("looking for tables", sql).await?;
+        Ok(rows.first().map(|row| text(row, 0).to_owned()))
+    }
+}

@@ -1,0 +1,109 @@
+//! A script's text with its statements' numbers between them, for [`super::watch`] to see, and the way back.
+
+use super::quote::Literal;
+use super::watch::name_with_statement;
+use crate::script::Script;
+
+/// The most marks in one script: each costs the server a few microseconds.
+const MARKS: usize = 100;
+
+/// The text to send, and how what the server says of it is said of the script.
+pub(super) struct Marked {
+    pub text: String,
+    characters: usize,
+    /// Where marks are: the characters of the script before them, and their own.
+    marks: Vec<(usize, usize)>,
+    /// For each statement that the server answers, its number in the script, from 0.
+    answers: Vec<usize>,
+}
+
+impl Marked {
+    /// Marks the second statement and those behind it; in long scripts, not each of them.
+    pub fn new(script: &Script, application: &str) -> Self {
+        let plain = script.executable();
+        let every = script.statements.len().div_ceil(MARKS).max(1);
+        let mut marked = Self {
+            text: String::with_capacity(plain.len() + 64),
+            characters: 0,
+            marks: Vec::new(),
+            answers: Vec::with_capacity(script.statements.len() + MARKS),
+        };
+        let mut copied = 0;
+        for (number, statement) in script.statements.iter().enumerate() {
+            if number > 0 && number % every == 0 {
+                let before = &plain[copied..statement.range.start];
+                marked.text.push_str(before);
+                marked.characters += before.chars().count();
+                copied = statement.range.start;
+                let mark =
+                    format!("SET application_name = {};", Literal(&name_with_statement(application, number + 1)));
+                marked.marks.push((marked.characters, mark.chars().count()));
+                marked.text.push_str(&mark);
+                marked.answers.push(number);
+            }
+            marked.answers.push(number);
+        }
+        marked.text.push_str(&plain[copied..]);
+        marked.characters += plain[copied..].chars().count();
+        marked
+    }
+
+    /// How many statements the server answers.
+    pub fn answers(&self) -> usize {
+        self.answers.len()
+    }
+
+    /// The number in the script, from 0, of what runs after `answered` answers. None: all of it is done.
+    pub fn statement(&self, answered: usize) -> Option<usize> {
+        self.answers.get(answered).copied()
+    }
+
+    /// A character of the text that was sent, from 1, as one of the script. None: it is not in it.
+    pub fn character(&self, sent: usize) -> Option<usize> {
+        let mut character = sent;
+        for (at, length) in self.marks.iter().rev() {
+            // Marks behind this one are taken off already: what is left counts those before it too.
+            let before: usize = self.marks.iter().take_while(|(other, _)| other < at).map(|(_, length)| length).sum();
+            if sent > at + before {
+                character = (sent - before - length).max(at + 1);
+                break;
+            }
+        }
+        (1..=self.characters + 1).contains(&character).then_some(character)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::script::History;
+
+    fn script(text: &str) -> std::sync::Arc<Script> {
+        let history = History::from_files([("1_x.sql".to_owned(), text.as_bytes().to_vec())]).unwrap();
+        history.latest().unwrap().clone()
+    }
+
+    #[test]
+    fn a_place_in_what_is_sent_is_the_same_place_in_the_script() {
+        let text = "-- é\nSELECT 'é🧗';\n/* x */ SELECT two ; ;\nSELECT three";
+        let script = script(text);
+        let marked = Marked::new(&script, "belay/x");
+        assert_eq!(marked.text.matches("SET application_name").count(), 2);
+        for word in ["'é🧗'", "two", "three"] {
+            let in_characters = |text: &str| text[..text.find(word).unwrap()].chars().count() + 1;
+            assert_eq!(marked.character(in_characters(&marked.text)), Some(in_characters(text)), "{word}");
+        }
+        assert_eq!(marked.character(marked.text.chars().count() + 1), Some(text.chars().count() + 1));
+        assert_eq!(marked.character(marked.text.chars().count() + 2), None);
+        assert_eq!(marked.character(0), None);
+        let statements: Vec<_> = (0..6).map(|answered| marked.statement(answered)).collect();
+        assert_eq!(statements, [Some(0), Some(1), Some(1), Some(2), Some(2), None]);
+    }
+
+    #[test]
+    fn a_long_script_has_a_bounded_number_of_marks() {
+        let marked = Marked::new(&script(&"SELECT 1;".repeat(1001)), "belay/x");
+        assert!(marked.marks.len() <= MARKS);
+        assert_eq!(marked.answers(), 1001 + marked.marks.len());
+    }
+}

@@ -1,0 +1,51 @@
+//! One PostgreSQL database: connect to it, hold its lock, read and write its ledger, apply scripts, and tell
+//! what went wrong in words that say what to do.
+//!
+//! Everything goes over one dedicated connection ([`Engine`]), because the lock, the settings and the
+//! transaction live in its session. What to apply is decided in [`crate::plan`]; when, by the caller.
+//!
+//! # Rules kept here
+//! - Never two writers: [`LOCK_KEY`] is held from the ledger's first read to its last write, polled and never
+//!   waited for (a blocking `pg_advisory_lock` deadlocks with `CREATE INDEX CONCURRENTLY`), and every ledger row
+//!   is inserted only if this very backend holds it.
+//! - Never half a script: script and ledger row share one transaction.
+//! - Never a guess after a lost connection: reconnect, lock, see the old backend gone, read the row.
+//! - Never a credential, nor a row's values, in an error.
+
+mod apply;
+mod attempt;
+mod cancel;
+mod check;
+mod claim;
+mod connect;
+mod engine;
+mod error;
+mod failpoint;
+mod journal;
+mod ledger;
+mod ledger_text;
+mod libpq;
+mod marked;
+mod message;
+mod pooler;
+mod quote;
+mod repair;
+mod retry;
+mod server_error;
+mod session;
+mod sqlstate;
+mod target;
+mod uri;
+mod watch;
+
+pub use apply::{Progress, RunContext};
+pub use check::Answer;
+pub use connect::Identity;
+pub use engine::{Engine, Holder, LOCK_KEY};
+pub use error::{ApplyError, PostgresError};
+pub use journal::RunIntent;
+pub use libpq::{LibpqFiles, system_roots};
+pub use repair::Repair;
+pub use server_error::ServerError;
+pub use target::{Address, Locks, Overrides, SslMode, Target, TargetError};
+pub use watch::Blocker;

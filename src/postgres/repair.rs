@@ -1,0 +1,88 @@
+//! A person's word that ledger and source differ for a good reason, written into the ledger. No script is run.
+
+use super::engine::Engine;
+use super::error::PostgresError;
+use super::message::script_values;
+use super::quote::Literal;
+use super::session::text;
+use crate::script::{Checksum, Script, Version};
+
+/// One row that is made to agree with the source.
+#[derive(Clone, Copy, Debug)]
+pub enum Repair<'a> {
+    /// The row of `version`, whose checksum was `was`, is about this script as it is now.
+    Adopt { version: &'a Version, was: Checksum, script: &'a Script },
+    /// The source no longer has the script, and that is right.
+    Retire { version: &'a Version, was: Checksum },
+}
+
+impl Engine {
+    /// Writes all of these to the ledger, each with an event, or none of them. Needs the lock.
+    ///
+    /// # Errors
+    /// [`PostgresError::LedgerMoved`] when a row is not there any more, or not as it was.
+    pub async fn repair(&mut self, actor: &str, repairs: &[Repair<'_>]) -> Result<(), PostgresError> {
+        self.require_lock()?;
+        if repairs.is_empty() {
+            return Ok(());
+        }
+        let statements: Vec<_> = repairs.iter().map(|repair| self.repair_sql(actor, repair)).collect();
+        let written = self.write("repairing the ledger", format!("BEGIN;{}", statements.join(";"))).await?;
+        if written.len() != repairs.len() {
+            self.rollback().await?;
+            return Err(PostgresError::LedgerMoved { address: self.target.address.clone() });
+        }
+        self.write("repairing the ledger", "COMMIT".to_owned()).await.map(|_| ())
+    }
+
+    /// The row and its event in one statement, which answers one row if both were written.
+    fn repair_sql(&self, actor: &str, repair: &Repair<'_>) -> String {
+        let (version, was, change, detail) = match repair {
+            Repair::Adopt { version, was, script } => (
+                version,
+                was,
+                format!(
+                    "(version, file_name, description, author, date, checksum, script, rollback, retired) = ROW ({}, false)",
+                    script_values(script)
+                ),
+                serde_json::json!({
+                    "version": version.as_written(),
+                    "checksum": was.to_string(),
+                    "now": {
+                        "version": script.version.as_written(),
+                        "file": script.file_name,
+                        "checksum": script.checksum.to_string(),
+                    },
+                }),
+            ),
+            Repair::Retire { version, was } => (
+                version,
+                was,
+                "retired = true".to_owned(),
+                serde_json::json!({"version": version.as_written(), "checksum": was.to_string(), "retired": true}),
+            ),
+        };
+        format!(
+            "WITH before AS (SELECT number, file_name FROM {history} WHERE number = {number} AND checksum = {was}), \
+             changed AS (UPDATE {history} h SET {change} FROM before b WHERE h.number = b.number AND {locked} \
+             RETURNING b.file_name) \
+             INSERT INTO {event} (kind, actor, detail) SELECT 'repaired', {actor}, \
+             {detail}::pg_catalog.jsonb || pg_catalog.jsonb_build_object('file', c.file_name) FROM changed c \
+             RETURNING 'written'",
+            history = self.table("history"),
+            event = self.table("event"),
+            number = version.number(),
+            was = Literal(&was.to_string()),
+            locked = self.lock_is_held(),
+            actor = Literal(actor),
+            detail = Literal(&detail.to_string()),
+        )
+    }
+
+    /// The text of an applied script as the ledger keeps it: without COPY's data, and without passwords.
+    pub async fn script_text(&mut self, version: &Version) -> Result<Option<String>, PostgresError> {
+        let sql = format!("SELECT script FROM {} WHERE number = {}", self.table("history"), version.number());
+        let rows = self.query("reading a script from the ledger", sql).await?;
+        Ok(rows.first().map(|row| text(row, 0).to_owned()))
+    }
+}

@@ -1,0 +1,195 @@
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
+
+use super::file_name::{self, FileName, Parts};
+use super::position::Cursor;
+use super::rollback;
+use super::{Checksum, Position, Script, Version};
+
+/// Every script of one source, in the order of their versions.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct History {
+    scripts: BTreeMap<Version, Arc<Script>>,
+    digest: String,
+    ignored: Vec<String>,
+}
+
+/// A file that keeps a whole source from being read. Nothing is run while there is one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidFile {
+    #[error("{file}: a script is called <version>_<description>.sql, such as 001_initial_schema.sql: {why}")]
+    Name { file: String, why: String },
+    #[error("{file} and {other} are both version {}: give one of them another version", version.number())]
+    SameVersion { file: String, other: String, version: Version },
+    #[error("{file} is there twice: keep one of them")]
+    Twice { file: String },
+    #[error("{file}, line {line} (byte {offset}): not UTF-8{}: save the file as UTF-8", if *utf16 { " but UTF-16" } else { "" })]
+    NotUtf8 { file: String, line: u32, offset: usize, utf16: bool },
+    #[error("{file}, {position}: a NUL character, which PostgreSQL takes nowhere: remove it")]
+    Nul { file: String, position: Position },
+    #[error("{file}, {position}: a ROLLBACK line beside {down}: keep one of the two")]
+    TwoRollbacks { file: String, position: Position, down: String },
+    #[error("{file}: a rollback without its script: {remedy}")]
+    DownWithoutScript { file: String, remedy: String },
+}
+
+impl InvalidFile {
+    /// The file that is wrong.
+    pub fn file_name(&self) -> &str {
+        match self {
+            Self::Name { file, .. }
+            | Self::SameVersion { file, .. }
+            | Self::Twice { file }
+            | Self::NotUtf8 { file, .. }
+            | Self::Nul { file, .. }
+            | Self::TwoRollbacks { file, .. }
+            | Self::DownWithoutScript { file, .. } => file,
+        }
+    }
+}
+
+/// A file that counts, before it is read.
+struct File {
+    name: String,
+    parts: Parts,
+    text: String,
+}
+
+impl History {
+    /// Reads a source's files, given by name and content, in any order. Every fault is told, not
+    /// only the first, in the order of the files' names.
+    pub fn from_files(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Result<Self, Vec<InvalidFile>> {
+        let mut files: Vec<_> = files.into_iter().collect();
+        files.sort();
+        let digest = digest(&files);
+        let mut faults = Vec::new();
+        let mut ignored = Vec::new();
+        let (mut scripts, mut downs) = (BTreeMap::new(), BTreeMap::new());
+        for (name, bytes) in files {
+            let (parts, kind) = match file_name::read(&name) {
+                FileName::Script(parts) => (parts, &mut scripts),
+                FileName::Down(parts) => (parts, &mut downs),
+                FileName::Ignored => {
+                    ignored.push(name);
+                    continue;
+                }
+                FileName::Wrong(why) => {
+                    faults.push(InvalidFile::Name { file: name, why });
+                    continue;
+                }
+            };
+            match kind.entry(parts.version.clone()) {
+                Entry::Vacant(place) => {
+                    let text = decode(&name, bytes).map_err(|fault| faults.push(fault)).ok();
+                    place.insert(File { name, parts, text: text.unwrap_or_default() });
+                }
+                Entry::Occupied(there) => faults.push(same_version(name, there.get())),
+            }
+        }
+        faults.extend(downs.values().filter_map(|down| misplaced(down, &scripts)));
+        let mut history = BTreeMap::new();
+        for (version, File { name, parts, text }) in scripts {
+            let down = downs.get(&version);
+            if let Some(down) = down
+                && let Some(position) = rollback::first_line(&text)
+            {
+                let (file, down) = (name.clone(), down.name.clone());
+                faults.push(InvalidFile::TwoRollbacks { file, position, down });
+            }
+            let script = Script::read(version.clone(), parts.spoken(), name, text, down.map(|down| down.text.as_str()));
+            history.insert(version, Arc::new(script));
+        }
+        if !faults.is_empty() {
+            faults.sort_by(|a, b| a.file_name().cmp(b.file_name()));
+            return Err(faults);
+        }
+        Ok(Self { scripts: history, digest, ignored })
+    }
+
+    /// The scripts in the order of their versions.
+    pub fn scripts(&self) -> impl DoubleEndedIterator<Item = &Arc<Script>> + ExactSizeIterator {
+        self.scripts.values()
+    }
+
+    pub fn get(&self, version: &Version) -> Option<&Arc<Script>> {
+        self.scripts.get(version)
+    }
+
+    pub fn latest(&self) -> Option<&Arc<Script>> {
+        self.scripts.values().next_back()
+    }
+
+    /// `sha256:` over the names and bytes of every file that counts, whatever order they came in.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// The files that were given and do not count, by name.
+    pub fn ignored(&self) -> &[String] {
+        &self.ignored
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.scripts.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.scripts.len()
+    }
+}
+
+/// SHA-256 over the files that count, in the order of their names: name and content, each with its
+/// length before it, of 8 bytes, the highest first.
+fn digest(files: &[(String, Vec<u8>)]) -> String {
+    let counts = |name: &str| matches!(file_name::read(name), FileName::Script(_) | FileName::Down(_));
+    let files: Vec<_> = files.iter().filter(|(name, _)| counts(name)).collect();
+    let lengths: Vec<_> = files
+        .iter()
+        .map(|(name, bytes)| [name.len(), bytes.len()].map(|length| (length as u64).to_be_bytes()))
+        .collect();
+    let pieces = files.iter().zip(&lengths).flat_map(|((name, bytes), [of_name, of_bytes])| {
+        [of_name.as_slice(), name.as_bytes(), of_bytes.as_slice(), bytes.as_slice()]
+    });
+    format!("sha256:{}", Checksum::of(pieces))
+}
+
+fn same_version(file: String, there: &File) -> InvalidFile {
+    if file == there.name {
+        return InvalidFile::Twice { file };
+    }
+    InvalidFile::SameVersion { file, other: there.name.clone(), version: there.parts.version.clone() }
+}
+
+/// A rollback file belongs to the script whose name it has.
+fn misplaced(down: &File, scripts: &BTreeMap<Version, File>) -> Option<InvalidFile> {
+    let stem = down.name.strip_suffix(".down.sql").unwrap_or(&down.name);
+    let remedy = match scripts.get(&down.parts.version) {
+        Some(script) if script.name.strip_suffix(".sql") == Some(stem) => return None,
+        Some(script) => {
+            let stem = script.name.strip_suffix(".sql").unwrap_or(&script.name);
+            format!("the script of that version is {}; call it {stem}.down.sql", script.name)
+        }
+        None => format!("add {stem}.sql, or remove it"),
+    };
+    Some(InvalidFile::DownWithoutScript { file: down.name.clone(), remedy })
+}
+
+/// The text of a file, without a byte order mark.
+fn decode(file: &str, bytes: Vec<u8>) -> Result<String, InvalidFile> {
+    let file = || file.to_owned();
+    let mut text = String::from_utf8(bytes).map_err(|error| {
+        let offset = error.utf8_error().valid_up_to();
+        let bytes = error.as_bytes();
+        let line = bytes[..offset].iter().filter(|b| **b == b'\n').count() as u32 + 1;
+        let utf16 = bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]);
+        InvalidFile::NotUtf8 { file: file(), line, offset, utf16 }
+    })?;
+    if text.starts_with('\u{FEFF}') {
+        text.drain(..'\u{FEFF}'.len_utf8());
+    }
+    match text.find('\0') {
+        Some(at) => Err(InvalidFile::Nul { file: file(), position: Cursor::new(&text).position(at) }),
+        None => Ok(text),
+    }
+}

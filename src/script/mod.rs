@@ -1,0 +1,36 @@
+//! SQL text → [`Script`]: name, header, statements with positions, class, checksum.
+//!
+//! Pure: no I/O, no clock, and no panic on any bytes. What a *history* of scripts means against a
+//! ledger is decided in [`crate::plan`]; how a script is run, in [`crate::postgres`].
+
+mod checksum;
+mod class;
+mod command;
+mod comment;
+mod file_name;
+mod history;
+mod lexer;
+mod parse;
+mod position;
+mod psql;
+mod read;
+mod rollback;
+mod setting;
+mod split;
+mod unsupported;
+mod version;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+pub use checksum::{Checksum, InvalidChecksum};
+pub use class::Class;
+pub use comment::Header;
+pub use history::{History, InvalidFile};
+pub use parse::Script;
+pub use position::Position;
+pub use rollback::Rollback;
+pub use split::Statement;
+pub use unsupported::{Unsupported, UnsupportedKind};
+pub use version::{InvalidVersion, Version};

@@ -1,0 +1,103 @@
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::comment::{Header, hashed};
+use super::position::{Cursor, Position};
+use super::read::{Read, blanked};
+use super::rollback::{self, Rollback};
+use super::split::Statement;
+use super::unsupported::Unsupported;
+use super::{Checksum, Version};
+
+/// One file of a history: what it is called, what it says about itself, and what it does.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Script {
+    pub version: Version,
+    /// From the file's name, with spaces. What the header says is in `header`.
+    pub description: String,
+    pub file_name: String,
+    pub header: Header,
+    /// As it was written, but for a byte order mark.
+    pub text: String,
+    /// In order, without an outer BEGIN and COMMIT: the n-th is the n-th that the server answers.
+    pub statements: Vec<Statement>,
+    pub rollback: Rollback,
+    pub checksum: Checksum,
+    /// The first thing in it that this Belay can't run. Ask for it before the script is run.
+    pub unsupported: Option<Unsupported>,
+    /// What is sent as blanks: the outer pair and psql's harmless lines.
+    blanks: Vec<Range<usize>>,
+}
+
+impl Script {
+    /// What people call it: the header's description, else the one in the file's name.
+    pub fn title(&self) -> &str {
+        self.header.description.as_deref().unwrap_or(&self.description)
+    }
+
+    /// Reads a script whose name and bytes are already known to be right. `down` is the text of its
+    /// `.down.sql`, which goes before rollback lines.
+    pub(super) fn read(
+        version: Version,
+        description: String,
+        file_name: String,
+        text: String,
+        down: Option<&str>,
+    ) -> Self {
+        let read = Read::of(&text);
+        let rollback = match down {
+            Some(down) => rollback::judge(down),
+            None => match rollback::lines(&text, &read.notes) {
+                Some(lines) => rollback::judge(&lines),
+                None => Rollback::None,
+            },
+        };
+        let checksum = Checksum::of([hashed(&text, &read.notes).as_bytes()]);
+        Self {
+            version,
+            description,
+            file_name,
+            header: read.header,
+            statements: read.statements,
+            rollback,
+            checksum,
+            unsupported: read.unsupported,
+            blanks: read.blanks,
+            text,
+        }
+    }
+
+    /// The text to send: an outer BEGIN and COMMIT and psql's harmless lines are blanks in it, so
+    /// that every offset and every position is the script's own.
+    pub fn executable(&self) -> Cow<'_, str> {
+        blanked(&self.text, &self.blanks)
+    }
+
+    /// The statement's own text.
+    pub fn statement_text(&self, statement: &Statement) -> &str {
+        self.text.get(statement.range.clone()).unwrap_or_default()
+    }
+
+    /// The line and column of a byte offset.
+    pub fn position_of(&self, byte: usize) -> Position {
+        Cursor::new(&self.text).position(byte)
+    }
+
+    /// The byte offset of a character, counted from 1, as PostgreSQL gives an error's position in
+    /// the text that was sent to it. Beyond the end it is the end.
+    pub fn byte_of_char(&self, character: usize) -> usize {
+        let before = character.saturating_sub(1);
+        self.text.char_indices().nth(before).map_or(self.text.len(), |(byte, _)| byte)
+    }
+
+    /// The line and column of a character, counted from 1.
+    pub fn position_of_char(&self, character: usize) -> Position {
+        self.position_of(self.byte_of_char(character))
+    }
+
+    /// The last statement that begins at or before a byte offset, with its number from 1.
+    pub fn statement_at(&self, byte: usize) -> Option<(usize, &Statement)> {
+        let number = self.statements.partition_point(|statement| statement.range.start <= byte);
+        Some((number, self.statements.get(number.checked_sub(1)?)?))
+    }
+}

@@ -1,0 +1,44 @@
+//! Settings that Belay itself stands on, and that a script must therefore leave alone.
+
+use super::lexer::Kind;
+use super::words::Words;
+
+/// A setting and the values, in lower case, that change nothing for Belay.
+const KEPT: &[(&str, &[&str])] = &[
+    // Scripts are read with backslashes as plain characters in '…'.
+    ("standard_conforming_strings", &["on", "true", "default"]),
+    // Scripts are sent as UTF-8.
+    ("client_encoding", &["utf8", "utf-8", "unicode", "default"]),
+    // The ledger is written in the script's own transaction, or in the next one.
+    ("transaction_read_only", &["off", "false"]),
+    ("default_transaction_read_only", &["off", "false", "default"]),
+    ("transaction_isolation", &[]),
+    ("default_transaction_isolation", &["default"]),
+    ("transaction_deferrable", &["off", "false"]),
+    ("default_transaction_deferrable", &["off", "false", "default"]),
+];
+
+/// The setting that is set to a value which Belay can't work with, as its name.
+pub(super) fn taken(words: &Words) -> Option<&'static str> {
+    let (name, value) = if let Some(value) = words.after(0, "SET [LOCAL|SESSION] NAMES") {
+        ("client_encoding", value)
+    } else {
+        let (name, value) = assigned(words)?;
+        (words.text(name), value)
+    };
+    let (name, harmless) = KEPT.iter().find(|(kept, _)| kept.eq_ignore_ascii_case(name))?;
+    let value = words.text(value).trim_matches('\'').to_ascii_lowercase();
+    (!harmless.contains(&value.as_str())).then_some(*name)
+}
+
+/// Where the name and the value of `SET [LOCAL|SESSION] name TO|= value` are.
+pub(super) fn assigned(words: &Words) -> Option<(usize, usize)> {
+    let name = words.after(0, "SET [LOCAL|SESSION]")?;
+    let mut at = name + 1;
+    while words.kind(at) == Some(Kind::Dot) {
+        at += 2;
+    }
+    let sign = words.kind(at) == Some(Kind::Equals) || words.is(at, "TO");
+    let written = matches!(words.kind(name), Some(Kind::Word | Kind::Other));
+    (sign && written && words.len() > at + 1).then_some((name, at + 1))
+}

@@ -1,0 +1,202 @@
+use super::super::class::outside_rules;
+use super::super::{Class, UnsupportedKind};
+use super::script;
+
+fn class(text: &str) -> (Class, String) {
+    let statement = script(text).statements.remove(0);
+    (statement.class, statement.command)
+}
+
+#[test]
+fn what_postgresql_refuses_in_a_transaction_is_known_beforehand() {
+    let mut rules: Vec<_> = outside_rules().collect();
+    for text in [
+        "create index concurrently i on t(a)",
+        "CREATE UNIQUE INDEX /* x */ CONCURRENTLY IF NOT EXISTS i ON t(a)",
+        "drop index concurrently if exists i",
+        "reindex index concurrently i",
+        "reindex table concurrently t",
+        "reindex (verbose, concurrently) table t",
+        "reindex (concurrently true) index i",
+        "reindex (concurrently on, tablespace x) index i",
+        "reindex schema s",
+        "reindex (verbose) database d",
+        "reindex system d",
+        "reindex verbose schema s",
+        "reindex database",
+        "vacuum",
+        "vacuum full t",
+        "vacuum (analyze, parallel 2) t",
+        "cluster",
+        "cluster verbose",
+        "cluster (verbose)",
+        "repack",
+        "repack (concurrently) t",
+        "create database d",
+        "drop database if exists d",
+        "alter database d set tablespace t",
+        "create tablespace t location '/x'",
+        "drop tablespace t",
+        "alter system set work_mem = '1GB'",
+        "create subscription s connection 'x' publication p",
+        "create subscription s connection 'x' publication p with (create_slot = true)",
+        "drop subscription s",
+        "alter subscription s refresh publication",
+        "alter subscription s refresh publication with (copy_data = false)",
+        "alter subscription s set publication p",
+        "alter subscription s add publication p with (refresh)",
+        "alter subscription s set (failover = true)",
+        "alter table t detach partition p concurrently",
+        "alter table if exists only s.t detach partition s.p concurrently",
+    ] {
+        assert_eq!(class(text).0, Class::OutsideTransaction, "{text}");
+        let unsupported = script(&format!("-- a\n {text};")).unsupported.unwrap();
+        assert_eq!(unsupported.kind, UnsupportedKind::OutsideTransaction, "{text}");
+        assert_eq!(unsupported.position.to_string(), "line 2, column 2");
+        rules.retain(|rule| !unsupported.what.starts_with(rule));
+        let mixed = script(&format!("select 1; {text};")).unsupported.unwrap();
+        assert_eq!(mixed.kind, UnsupportedKind::Mixed, "{text}");
+    }
+    assert!(rules.is_empty(), "no case for {rules:?}");
+}
+
+#[test]
+fn what_runs_in_a_transaction_is_not_refused() {
+    for text in [
+        "create index i on t(a)",
+        "create index \"concurrently\" on t(a)",
+        "create table concurrently (a int)",
+        "drop index i",
+        "reindex table t",
+        "reindex (verbose) index i",
+        "reindex (concurrently false) table t",
+        "refresh materialized view concurrently v",
+        "analyze",
+        "cluster t",
+        "cluster \"t\"",
+        "cluster t using i",
+        "cluster (verbose) t",
+        "repack t",
+        "alter database d set work_mem = '1GB'",
+        "alter database d rename to tablespace",
+        "alter table t set tablespace x",
+        "create subscription s connection 'x' publication p with (connect = false)",
+        "create subscription s connection 'x' publication p with (slot_name = none, create_slot = 'off')",
+        "alter subscription s set publication p with (refresh = false)",
+        "alter subscription s disable",
+        "alter subscription s set (slot_name = none)",
+        "alter table t detach partition p",
+        "alter table t detach partition p finalize",
+        "alter type t add value 'x'",
+        "do $$ begin commit; end $$",
+        "call p()",
+        "prepare q as select 1",
+        "set constraints all immediate",
+        "set local statement_timeout = 0",
+        "set role shop",
+        "set transaction_timeout = 0",
+        "set standard_conforming_strings = on",
+        "set client_encoding = 'UTF8'",
+        "set default_transaction_read_only = off",
+        "set search_path to 'a', 'b'",
+        "discard temp",
+        "lock table t in access exclusive mode",
+        "copy t from '/x'",
+        "select 'commit'",
+        "insert into t values ('vacuum')",
+        "with x as (select 1) insert into t select * from x",
+    ] {
+        assert_eq!(script(text).unsupported, None, "{text}");
+        assert_eq!(class(text).0, Class::InTransaction, "{text}");
+    }
+}
+
+#[test]
+fn transaction_control_is_refused_wherever_it_stands() {
+    for text in [
+        "begin",
+        "begin work",
+        "start transaction",
+        "commit",
+        "commit and chain",
+        "end",
+        "rollback",
+        "abort",
+        "savepoint a",
+        "release a",
+        "release savepoint a",
+        "rollback to a",
+        "rollback to savepoint a",
+        "prepare transaction 'x'",
+        "commit prepared 'x'",
+        "rollback prepared 'x'",
+        "set transaction isolation level serializable",
+        "set local transaction read only",
+        "set session characteristics as transaction read only",
+        "discard all",
+        "begin /* a */ isolation level serializable",
+    ] {
+        for text in [
+            format!("{text};"),
+            format!("select 1; {text}; select 2"),
+            format!("begin; select 1; {text}; select 2; commit"),
+        ] {
+            let unsupported = script(&text).unsupported.unwrap_or_else(|| panic!("{text}"));
+            assert_eq!(unsupported.kind, UnsupportedKind::TransactionControl, "{text}");
+        }
+    }
+}
+
+#[test]
+fn settings_that_belay_stands_on_are_refused() {
+    for text in [
+        "set standard_conforming_strings = off",
+        "set session standard_conforming_strings to 'off'",
+        "set client_encoding to latin1",
+        "set names 'latin1'",
+        "set default_transaction_read_only = on",
+        "set local transaction_read_only = on",
+        "set Transaction_Isolation = 'serializable'",
+    ] {
+        assert_eq!(script(text).unsupported.map(|u| u.kind), Some(UnsupportedKind::Setting), "{text}");
+    }
+}
+
+#[test]
+fn data_to_the_client_is_refused() {
+    for text in ["copy t to stdout", "copy (select 1) to STDOUT with (format csv)"] {
+        assert_eq!(script(text).unsupported.map(|u| u.kind), Some(UnsupportedKind::CopyData), "{text}");
+    }
+}
+
+#[test]
+fn commands_are_called_as_people_call_them() {
+    for (text, command) in [
+        ("alter table t add column a int", "ALTER TABLE"),
+        ("create unique index concurrently i on t(a)", "CREATE INDEX CONCURRENTLY"),
+        ("create or replace function f() returns int as '' language sql", "CREATE FUNCTION"),
+        ("create unlogged table t()", "CREATE TABLE"),
+        ("create temp view v as select 1", "CREATE VIEW"),
+        ("create materialized view v as select 1", "CREATE MATERIALIZED VIEW"),
+        ("create constraint trigger t", "CREATE TRIGGER"),
+        ("create default conversion c", "CREATE CONVERSION"),
+        ("alter default privileges grant select on tables to a", "ALTER DEFAULT PRIVILEGES"),
+        ("create trusted procedural language l", "CREATE LANGUAGE"),
+        ("drop text search configuration c", "DROP TEXT SEARCH CONFIGURATION"),
+        ("create tablespace t", "CREATE TABLESPACE"),
+        ("create user mapping for x", "CREATE USER MAPPING"),
+        ("insert into t values (1)", "INSERT"),
+        ("(select 1)", "SELECT"),
+        ("with a as (select 1) update t set x = 1", "UPDATE"),
+        ("with recursive a as (select 1) select 2", "SELECT"),
+        ("refresh materialized view v", "REFRESH MATERIALIZED VIEW"),
+        ("truncate table t", "TRUNCATE"),
+        ("lock t", "LOCK"),
+        ("set x = 1", "SET"),
+        ("crate table t", "CRATE"),
+        ("'x'", "SQL"),
+        ("(", "SQL"),
+    ] {
+        assert_eq!(class(text).1, command, "{text}");
+    }
+}

@@ -1,0 +1,95 @@
+use std::io::ErrorKind;
+use std::path::Path;
+
+use super::SourceError;
+
+/// The files of a local folder whose names end in `.sql`, in any case, with their bytes, in the
+/// order of their names. Subfolders are not entered. Links are followed: a mounted ConfigMap is made
+/// of them.
+pub fn read(path: &Path) -> Result<Vec<(String, Vec<u8>)>, SourceError> {
+    let shown = || path.display().to_string();
+    let unreadable = |path: &Path, error| SourceError::Unreadable { path: path.display().to_string(), error };
+    let entries = std::fs::read_dir(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => SourceError::NoFolder { path: shown() },
+        ErrorKind::NotADirectory => SourceError::NotAFolder { path: shown() },
+        _ => unreadable(path, error),
+    })?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| unreadable(path, error))?;
+        let file = entry.path();
+        if !file.as_os_str().to_ascii_lowercase().as_encoded_bytes().ends_with(b".sql") {
+            continue;
+        }
+        let Ok(name) = entry.file_name().into_string() else {
+            return Err(SourceError::NameNotUtf8 { path: file.display().to_string() });
+        };
+        let kind = std::fs::metadata(&file).map_err(|error| unreadable(&file, error))?;
+        if !kind.is_file() {
+            return Err(SourceError::NotAFile { path: file.display().to_string() });
+        }
+        files.push((name, std::fs::read(&file).map_err(|error| unreadable(&file, error))?));
+    }
+    files.sort();
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder that goes when the test ends.
+    struct Folder(std::path::PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("belay-folder-{}-{name}", std::process::id()));
+            std::fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            std::fs::write(self.0.join(name), text).unwrap();
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_folder_gives_what_ends_in_sql_and_nothing_else() {
+        let folder = Folder::new("some");
+        folder.write("002_b.sql", "b");
+        folder.write("001_a.sql", "a");
+        folder.write("003_c.SQL", "c");
+        folder.write("README.md", "read me");
+        std::fs::create_dir(folder.0.join("old")).unwrap();
+        let names: Vec<_> = read(&folder.0).unwrap().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["001_a.sql", "002_b.sql", "003_c.SQL"], "a wrong ending is History's to refuse");
+    }
+
+    #[test]
+    fn links_are_followed_as_in_a_mounted_config_map() {
+        let folder = Folder::new("links");
+        std::fs::create_dir(folder.0.join("..2026")).unwrap();
+        std::fs::write(folder.0.join("..2026/001_a.sql"), "a").unwrap();
+        std::os::unix::fs::symlink("..2026", folder.0.join("..data")).unwrap();
+        std::os::unix::fs::symlink("..data/001_a.sql", folder.0.join("001_a.sql")).unwrap();
+        assert_eq!(read(&folder.0).unwrap(), [("001_a.sql".to_owned(), b"a".to_vec())]);
+    }
+
+    #[test]
+    fn what_is_no_folder_or_no_file_is_named() {
+        let folder = Folder::new("wrong");
+        folder.write("a.txt", "");
+        assert!(matches!(read(&folder.0.join("none")), Err(SourceError::NoFolder { .. })));
+        assert!(matches!(read(&folder.0.join("a.txt")), Err(SourceError::NotAFolder { .. })));
+        std::fs::create_dir(folder.0.join("001_a.sql")).unwrap();
+        let error = read(&folder.0).unwrap_err();
+        assert!(matches!(error, SourceError::NotAFile { .. }));
+        assert!(error.to_string().contains("001_a.sql"));
+    }
+}

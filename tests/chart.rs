@@ -1,0 +1,137 @@
+//! The chart as it is installed: what the operator may do, how its Pod runs, and what is left when it is gone.
+
+#[path = "support/cluster.rs"]
+mod cluster;
+#[path = "generate/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "only helm is wanted here")]
+mod generate;
+
+use serde_json::{Value, json};
+
+use cluster::{Cluster, OPERATOR, text};
+
+const OPERATORS_ACCOUNT: &str = "system:serviceaccount:belay-system:belay";
+
+fn get(cluster: &Cluster, arguments: &[&str]) -> Value {
+    let output = cluster.kubectl(arguments.iter().chain(&["--output", "json"]));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn the_operator_may_do_what_it_needs_and_nothing_beside_it() {
+    let cluster = Cluster::connect().await;
+    let may = |what: &str| {
+        let arguments =
+            ["auth", "can-i", "--as", OPERATORS_ACCOUNT, "--namespace", "default"].into_iter().chain(what.split(' '));
+        cluster.kubectl(arguments).status.success()
+    };
+    for needed in [
+        "get secrets",
+        "list configmaps",
+        "watch migrations.belay.dev",
+        "patch migrations.belay.dev --subresource=status",
+        "create jobs.batch",
+        "delete postgresbackups.belay.dev",
+        "create events.events.k8s.io",
+        "get deployments.apps",
+        "get namespaces/kube-system",
+    ] {
+        assert!(may(needed), "it may not {needed}");
+    }
+    for beyond in [
+        "list secrets",
+        "watch secrets",
+        "create secrets",
+        "update configmaps",
+        "create pods",
+        "create pods --subresource=exec",
+        "delete migrations.belay.dev",
+        "create migrations.belay.dev",
+        "delete postgresdatabases.belay.dev",
+        "update deployments.apps",
+        "get namespaces/default",
+        "delete persistentvolumeclaims",
+        "impersonate users",
+        "create rolebindings.rbac.authorization.k8s.io",
+    ] {
+        assert!(!may(beyond), "it may {beyond}");
+    }
+}
+
+#[tokio::test]
+async fn the_operators_pod_passes_the_restricted_profile() {
+    let cluster = Cluster::connect().await;
+    // The namespace of the plain manifests enforces it; here the same is asked of the API server for the Pod as it runs.
+    let mut deployment = get(&cluster, &["--namespace", OPERATOR, "get", "deployment", "belay"]);
+    let namespace = cluster.namespace("restricted").await;
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "a" }, "spec": deployment["spec"]["template"]["spec"].take()
+    });
+    let mut pod = pod;
+    pod["spec"]["serviceAccountName"] = json!("default");
+    pod["spec"].as_object_mut().unwrap().remove("serviceAccount");
+    let create = ["create", "--dry-run=server", "--namespace", &namespace.name, "--filename", "-"];
+    let output = cluster.kubectl_with(create, &pod.to_string());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let container = &pod["spec"]["containers"][0];
+    assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
+    assert_eq!(pod["spec"]["terminationGracePeriodSeconds"], 60);
+}
+
+#[tokio::test]
+async fn the_plain_manifests_are_taken_by_the_api_server() {
+    let cluster = Cluster::connect().await;
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/belay.yaml");
+    let output = cluster.kubectl(["apply", "--dry-run=server", "--filename", file]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[tokio::test]
+async fn uninstalling_leaves_the_crds_and_so_every_object() {
+    let cluster = Cluster::connect().await;
+    for crd in belay::api::crds() {
+        let name = crd.metadata.name.unwrap();
+        let crd = get(&cluster, &["get", "crd", &name]);
+        assert_eq!(crd["metadata"]["annotations"]["helm.sh/resource-policy"], "keep", "{name}");
+    }
+}
+
+#[tokio::test]
+async fn an_operator_of_one_namespace_becomes_ready_without_any_cluster_wide_right() {
+    let cluster = Cluster::connect().await;
+    let namespace = cluster.namespace("one").await;
+    let deployment = get(&cluster, &["--namespace", OPERATOR, "get", "deployment", "belay"]);
+    let image = deployment["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap();
+    let (repository, tag) = image.rsplit_once(':').unwrap();
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let name = &namespace.name;
+    let values = format!(
+        "watchNamespace={name},clusterName={name},crds.install=false,admissionPolicies.enabled=false,image.repository={repository}"
+    );
+    let tag = format!("image.tag={tag}");
+    let rendered = generate::helm(
+        root,
+        &[
+            "template",
+            "solo",
+            "charts/belay",
+            "--namespace",
+            name,
+            "--kube-version",
+            generate::KUBERNETES,
+            "--set",
+            &values,
+            "--set-string",
+            &tag,
+        ],
+    );
+    assert!(!rendered.contains("kind: Cluster") && !rendered.contains("kind: Validating"), "{rendered}");
+    let applied = cluster.kubectl_with(["apply", "--filename", "-"], &rendered);
+    assert!(applied.status.success(), "{}", text(&applied.stderr));
+    let rollout =
+        cluster.kubectl(["--namespace", name, "rollout", "status", "deployment/solo-belay", "--timeout", "60s"]);
+    assert!(rollout.status.success(), "{}{}", text(&rollout.stderr), cluster.report(name));
+    let logs = namespace.kubectl(&["logs", "deployment/solo-belay"]);
+    assert!(logs.contains("watching") && !logs.to_lowercase().contains("forbidden"), "{logs}");
+}

@@ -1,0 +1,122 @@
+//! What the ledger says: history, status, claims and holds.
+
+use crate::bench::{Bench, SHOP};
+
+const CLAIM: &str = "INSERT INTO belay.meta (key, value) VALUES ('claimant', 'prod/shop/shop')";
+
+#[tokio::test]
+async fn a_history_lists_version_description_date_author_and_status() {
+    let bench = Bench::after(SHOP, 2).await;
+    let said = bench.run(&["history", "migrations"]).is(0);
+    let lines: Vec<_> = said.out.lines().collect();
+    assert!(lines[0].starts_with("VERSION  DESCRIPTION"), "{}", said.out);
+    assert!(lines[1].starts_with("001      Initial schema"), "{}", said.out);
+    assert!(lines[1].contains("2025-12-15  DBA Team  applied  20"), "{}", said.out);
+    assert!(lines[3].starts_with("003      Ticket escalation") && lines[3].ends_with("pending"), "{}", said.out);
+
+    let document = bench.run(&["history", "migrations", "-o", "json"]).is(0).document();
+    let first = &document["history"][0];
+    assert_eq!(
+        (&first["version"], &first["status"], &first["mode"]),
+        (&"001".into(), &"applied".into(), &"transaction".into())
+    );
+    assert!(first["appliedBy"].as_str().unwrap().starts_with("anna@"), "{first}");
+    assert_eq!(document["history"][2]["status"], "pending");
+    assert_eq!(document["history"].as_array().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn a_history_is_markdown_as_a_readme_has_it() {
+    let bench = Bench::after(&SHOP[..1], 1).await;
+    let said = bench.run(&["history", "-o", "markdown"]).is(0);
+    let expected = "| Version | Description | Date | Author | Status |\n|---|---|---|---|---|\n\
+                    | 001 | Initial schema | 2025-12-15 | DBA Team | applied |\n";
+    assert_eq!(said.out, expected);
+}
+
+#[tokio::test]
+async fn a_status_says_where_the_database_is_and_changes_nothing() {
+    let bench = Bench::new(SHOP).await;
+    let before = bench.dump();
+    let said = bench.run(&["status"]).is(0);
+    assert!(said.out.contains("none: there is no ledger yet"), "{}", said.out);
+    assert_eq!(bench.dump(), before);
+
+    let bench = Bench::after(SHOP, 2).await;
+    let before = bench.dump();
+    let said = bench.run(&["status", "migrations"]).is(0);
+    for words in ["002  ", "anna@", "1 script to apply, up to 003", "nobody", "free", "PostgreSQL 1"] {
+        assert!(said.out.contains(words), "{words}: {}", said.out);
+    }
+    bench.run(&["status", "migrations", "--exit-code"]).is(3);
+    bench.run(&["status", "--exit-code"]).is(0);
+    let status = bench.run(&["status", "migrations", "-o", "json"]).is(0).document();
+    assert_eq!((&status["version"], &status["target"], &status["pending"]), (&"002".into(), &"003".into(), &1.into()));
+    assert!(status["databaseOid"].is_u64() && status["systemIdentifier"].is_string(), "{status}");
+    assert_eq!(bench.dump(), before);
+
+    bench.folder.remove(SHOP[0].0);
+    let status = bench.run(&["status", "migrations", "-o", "json"]).is(1).document();
+    assert_eq!((&status["version"], &status["failure"]["reason"]), (&"002".into(), &"MissingScript".into()));
+}
+
+#[tokio::test]
+async fn a_ledger_that_a_cluster_keeps_is_left_alone_unless_a_person_insists() {
+    let bench = Bench::after(SHOP, 2).await;
+    bench.database.admin(CLAIM).await;
+    let before = bench.dump();
+    let said = bench.run(&["apply"]).is(1);
+    for words in ["kept by prod/shop/shop", "Nothing was run", "is at 002", "--despite-claim"] {
+        assert!(said.err.contains(words), "{words}: {}", said.err);
+    }
+    assert_eq!(bench.dump(), before);
+    assert_eq!(bench.run(&["apply", "-o", "json"]).is(1).document()["failure"]["reason"], "DatabaseInUse");
+
+    bench.run(&["apply", "--despite-claim"]).is(0);
+    assert_eq!(bench.versions().await, "001 002 003");
+    assert_eq!(bench.value("SELECT value FROM belay.meta WHERE key = 'claimant'").await, "prod/shop/shop");
+    bench.run(&["apply"]).is(0);
+}
+
+#[tokio::test]
+async fn a_person_claims_nothing() {
+    let bench = Bench::after(SHOP, 3).await;
+    assert_eq!(bench.value("SELECT count(*)::text FROM belay.meta WHERE key = 'claimant'").await, "0");
+}
+
+#[tokio::test]
+async fn a_hold_is_told_and_lifted_by_a_person_who_applies() {
+    let bench = Bench::after(SHOP, 2).await;
+    let held = "INSERT INTO belay.event (run_id, kind, actor, detail) VALUES \
+                ('7f3a2000-0000-4000-8000-000000000000', 'held', 'prod/shop/shop', \
+                '{\"plan\": \"abc\", \"failure\": {\"reason\": \"ScriptFailed\", \"message\": \"it went wrong.\", \
+                \"script\": \"003_ticket_escalation.sql\"}}')";
+    bench.database.admin(held).await;
+    let plan = bench.run(&["plan"]).is(0).out;
+    assert!(plan.contains("failed at") && plan.contains("it went wrong."), "{plan}");
+    assert!(bench.run(&["status"]).is(0).out.contains("ScriptFailed: it went wrong."));
+    let history = bench.run(&["history", "migrations"]).is(0).out;
+    assert!(history.contains("failed") && history.contains("Held since"), "{history}");
+    assert_eq!(bench.run(&["plan", "-o", "json"]).document()["hold"]["reason"], "ScriptFailed");
+
+    bench.folder.write("003_ticket_escalation.sql", "SELECT nothing;");
+    bench.run(&["apply"]).is(1);
+    assert!(bench.run(&["status"]).is(0).out.contains("it went wrong."), "what failed again stays held");
+
+    bench.folder.write("003_ticket_escalation.sql", SHOP[2].1);
+    let said = bench.run(&["apply"]).is(0);
+    assert!(said.out.contains("it went wrong."), "{}", said.out);
+    let lifted = "SELECT actor FROM belay.event WHERE kind = 'released' ORDER BY id DESC LIMIT 1";
+    assert!(bench.value(lifted).await.starts_with("anna@"));
+    assert!(!bench.run(&["status"]).is(0).out.contains("it went wrong."));
+}
+
+#[tokio::test]
+async fn each_run_is_in_the_ledger_with_who_ran_it_and_how_it_ended() {
+    let bench = Bench::after(SHOP, 2).await;
+    bench.folder.write("003_ticket_escalation.sql", "SELECT nothing;");
+    bench.run(&["apply"]).is(1);
+    let runs = "SELECT string_agg(coalesce(from_version, '-') || ' ' || to_version || ' ' || outcome, ', ' ORDER BY started_at) \
+                FROM belay.run WHERE holder LIKE 'anna@%' AND finished_at IS NOT NULL";
+    assert_eq!(bench.value(runs).await, "- 002 Succeeded, 002 003 ScriptFailed");
+}

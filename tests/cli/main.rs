@@ -1,0 +1,11 @@
+//! The program itself, run as people run it, against a real PostgreSQL.
+
+mod apply;
+mod bad_input;
+mod bench;
+mod concurrency;
+mod files;
+mod ledger;
+mod repair;
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,0 +1,82 @@
+//! Making the ledger agree with a folder that is right.
+
+use crate::bench::{Bench, SHOP};
+
+const EVENTS: &str = "SELECT string_agg(detail->>'file', ' ' ORDER BY id) FROM belay.event \
+                      WHERE kind = 'repaired' AND actor LIKE 'anna@%'";
+
+#[tokio::test]
+async fn a_repair_is_shown_first_and_done_when_it_is_asked_for() {
+    let bench = Bench::after(SHOP, 2).await;
+    bench.folder.write(SHOP[0].0, SHOP[0].1.replace("BEGIN;", "-- The first of all.\nBEGIN;"));
+    let before = bench.dump();
+    let said = bench.run(&["repair"]).is(3);
+    for words in ["001_initial_schema.sql was edited", "Only comments", "+ -- The first of all.", "--yes"] {
+        assert!(said.out.contains(words), "{words}: {}", said.out);
+    }
+    assert_eq!(bench.dump(), before, "it was only shown");
+    bench.run(&["plan"]).is(1);
+
+    let document = bench.run(&["repair", "--yes", "-o", "json"]).is(0).document();
+    assert_eq!((&document["done"], &document["changes"][0]["kind"]), (&true.into(), &"edited".into()));
+    assert_eq!(document["changes"][0]["statementsDiffer"], false);
+    assert_eq!(bench.value(EVENTS).await, "001_initial_schema.sql");
+    let kept = bench.value("SELECT script FROM belay.history WHERE version = '001'").await;
+    assert!(kept.contains("The first of all."), "{kept}");
+    bench.run(&["plan"]).is(0);
+    let said = bench.run(&["repair", "--yes"]).is(0);
+    assert!(said.out.contains("nothing is to be repaired"), "{}", said.out);
+    assert_eq!(bench.value("SELECT count(*)::text FROM belay.event WHERE kind = 'repaired'").await, "1");
+}
+
+#[tokio::test]
+async fn an_edit_of_a_statement_is_told_as_one() {
+    let bench = Bench::after(SHOP, 1).await;
+    bench.folder.write(SHOP[0].0, SHOP[0].1.replace("name text", "name varchar"));
+    let said = bench.run(&["repair"]).is(3);
+    assert!(said.out.contains("Its statements differ: be sure"), "{}", said.out);
+}
+
+#[tokio::test]
+async fn a_renamed_a_renumbered_and_a_lost_script_have_a_way_out() {
+    let bench = Bench::after(SHOP, 3).await;
+    bench.folder.rename("001_initial_schema.sql", "001_first.sql");
+    bench.folder.rename("002_add_user_preferences.sql", "0025_add_user_preferences.sql");
+    bench.folder.remove("003_ticket_escalation.sql");
+    let found = bench.run(&["repair", "-o", "json"]).is(3).document();
+    let kinds: Vec<_> =
+        found["changes"].as_array().unwrap().iter().map(|change| change["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["renamed", "renumbered", "lost"]);
+
+    bench.run(&["repair", "--yes", "--version", "1", "--version", "2"]).is(0);
+    bench.run(&["plan"]).is(1);
+    bench.run(&["repair", "--yes"]).is(0);
+    bench.run(&["plan", "--exit-code"]).is(0);
+    assert_eq!(bench.versions().await, "001 003 0025");
+    assert_eq!(
+        bench.value(EVENTS).await,
+        "001_initial_schema.sql 002_add_user_preferences.sql 003_ticket_escalation.sql"
+    );
+    let history = bench.run(&["history"]).is(0).out;
+    assert!(history.contains("retired"), "{history}");
+    assert_eq!(bench.value("SELECT to_regclass('tickets')::text").await, "tickets", "nothing was run");
+}
+
+#[tokio::test]
+async fn a_claim_of_one_who_is_gone_is_given_up() {
+    let bench = Bench::after(SHOP, 3).await;
+    bench.database.admin("INSERT INTO belay.meta (key, value) VALUES ('claimant', 'old/shop/shop')").await;
+    let said = bench.run(&["repair", "--release-claim"]).is(3);
+    assert!(said.out.contains("the claim of old/shop/shop is given up"), "{}", said.out);
+    assert!(bench.run(&["status"]).out.contains("old/shop/shop"));
+    bench.run(&["repair", "--release-claim", "--yes"]).is(0);
+    assert!(bench.run(&["status"]).out.contains("nobody"));
+}
+
+#[tokio::test]
+async fn a_repair_of_a_database_without_a_ledger_finds_nothing() {
+    let bench = Bench::new(SHOP).await;
+    let before = bench.dump();
+    bench.run(&["repair", "--yes"]).is(0);
+    assert_eq!(bench.dump(), before);
+}

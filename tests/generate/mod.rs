@@ -1,0 +1,82 @@
+//! What `make generate` writes, as text. No file is written here.
+
+mod cli;
+mod reference;
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+
+use belay::api::{Reason, State};
+
+pub use cli::cli;
+pub use reference::api;
+
+/// What helm takes the cluster to be when it renders without one; its own guess is older than the chart allows.
+pub const KUBERNETES: &str = "1.34";
+
+const NOTE: &str = "<!-- Generated from the code by `make generate`. -->";
+
+/// The chart's copy of a CRD: it stays when the chart is uninstalled, and a value leaves it out.
+pub fn chart_crd(text: &str) -> String {
+    const KEPT: &str = "metadata:\n  annotations:\n    helm.sh/resource-policy: keep\n";
+    assert!(!text.contains("{{"), "helm would read it as a template");
+    let text = text.replacen("metadata:\n", KEPT, 1);
+    format!("{{{{- if .Values.crds.install }}}}\n{text}{{{{- end }}}}\n")
+}
+
+/// The catalogue of reasons.
+pub fn reasons() -> String {
+    let mut text = format!(
+        "{NOTE}\n\n# Reasons\n\n\
+         `kubectl get` shows the reason of the condition `Ready`; `Reconciling` and `Stalled` carry the same one. Exactly one \
+         of the three is True. The condition's message names the object, the script and the line, says what state the data is \
+         in, and what to do next. These names do not change: scripts and alerts can rely on them.\n\n\
+         | reason | True | cause | next step |\n| --- | --- | --- | --- |\n"
+    );
+    for reason in Reason::ALL {
+        let state = match reason.state() {
+            State::Ready => "Ready",
+            State::Reconciling => "Reconciling",
+            State::Stalled => "Stalled",
+            State::Missing => "Reconciling; after 5 minutes Stalled",
+        };
+        writeln!(text, "| `{reason}` | {state} | {} | {} |", cell(reason.cause()), cell(reason.next_step())).unwrap();
+    }
+    text
+}
+
+/// The chart, rendered with its own values for those who do not use helm.
+pub fn plain_manifests(root: &Path) -> String {
+    let rendered =
+        helm(root, &["template", "belay", "charts/belay", "--namespace", "belay-system", "--kube-version", KUBERNETES]);
+    let manifests: String = rendered
+        .split_inclusive('\n')
+        .filter(|line| !line.starts_with("# Source:") && !line.contains("app.kubernetes.io/managed-by: Helm"))
+        .filter(|line| line.trim() != "helm.sh/resource-policy: keep" && line.trim_end() != "  annotations:")
+        .collect();
+    format!(
+        "# Rendered from charts/belay by `make generate`: kubectl apply -f deploy/belay.yaml\n\
+         apiVersion: v1\nkind: Namespace\nmetadata:\n  name: belay-system\n  labels:\n    \
+         pod-security.kubernetes.io/enforce: restricted\n{manifests}"
+    )
+}
+
+/// What helm prints: the one that tests/cluster/tools builds from its pin, so that everyone renders alike.
+///
+/// # Panics
+/// When helm is not to be had, or says no.
+pub fn helm(root: &Path, arguments: &[&str]) -> String {
+    let tools = Command::new(root.join("tests/cluster/tools")).status().unwrap();
+    assert!(tools.success(), "tests/cluster/tools failed: what it said is above");
+    let built = root.join("target/cluster/bin/helm");
+    let helm = if built.exists() { built } else { "helm".into() };
+    let output = Command::new(helm).args(arguments).current_dir(root).output().unwrap();
+    assert!(output.status.success(), "helm {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Text for one cell of a Markdown table.
+fn cell(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
+}

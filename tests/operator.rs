@@ -1,0 +1,16 @@
+//! The life of a Migration, against a real API server and a real PostgreSQL. The operator is a process of the test's
+//! own, which sees one namespace, and which the test can kill.
+
+#[path = "operator/claims.rs"]
+mod claims;
+#[path = "operator/deaths.rs"]
+mod deaths;
+#[path = "operator/holds.rs"]
+mod holds;
+#[path = "operator/inputs.rs"]
+mod inputs;
+#[path = "operator/lifecycle.rs"]
+mod lifecycle;
+#[path = "operator/shop.rs"]
+mod shop;
+mod support;

@@ -1,0 +1,163 @@
+//! Inputs that are missing, wrong, or come late. Each leaves the database untouched and says what to do.
+
+use serde_json::json;
+
+use crate::shop::{Shop, condition, ready};
+use crate::support::postgres::Postgres;
+
+const ONE: [(&str, &str); 1] = [("001_a.sql", "create table a ();")];
+
+/// Refused with this reason, and with these words; the database is untouched.
+async fn refused(scripts: &[(&str, &str)], fields: serde_json::Value, reason: &str, words: &[&str]) {
+    let shop = Shop::new("refused").await;
+    let _operator = shop.operator();
+    shop.migrate_with(scripts, fields).await;
+    let status = shop.reason(reason).await;
+    let message = ready(&status)["message"].as_str().unwrap_or_default();
+    for word in words {
+        assert!(message.contains(word), "{word:?} is not in {message:?}");
+    }
+    assert_eq!(condition(&status, "Stalled")["status"], "True");
+    assert_eq!((shop.tables().await, shop.ledger().await), (String::new(), String::new()), "the database is untouched");
+}
+
+#[tokio::test]
+async fn what_cannot_be_run_is_refused_before_the_first_script() {
+    for (sql, words) in [
+        ("create table b (); commit; create table c ();", "COMMIT"),
+        ("create index concurrently i on a (id);", "CREATE INDEX CONCURRENTLY"),
+        ("\\i other.sql", "\\i"),
+        ("copy a from stdin;\n1\n\\.\n", "COPY"),
+        ("-- nothing but a comment\n", "no statement"),
+    ] {
+        refused(&[ONE[0], ("002_b.sql", sql)], json!({}), "UnsupportedScript", &["002_b.sql, line", words]).await;
+    }
+}
+
+#[tokio::test]
+async fn sources_that_are_no_history_are_refused() {
+    for (scripts, fields, reason, words) in [
+        (
+            vec![("initial.sql", "select 1")],
+            json!({}),
+            "InvalidSource",
+            vec!["initial.sql", "<version>_<description>.sql"],
+        ),
+        (
+            vec![("1_a.sql", "select 1"), ("001_b.sql", "select 1")],
+            json!({}),
+            "InvalidSource",
+            vec!["1_a.sql", "001_b.sql"],
+        ),
+        (vec![("README.md", "no script")], json!({}), "InvalidSource", vec!["no script"]),
+        (vec![ONE[0]], json!({ "target": "7" }), "UnknownTarget", vec!["arget 7", "001"]),
+        (vec![ONE[0]], json!({ "baseline": "7" }), "UnknownTarget", vec!["aseline 7"]),
+        (
+            vec![ONE[0]],
+            json!({ "source": { "digest": format!("sha256:{}", "0".repeat(64)) } }),
+            "InvalidSource",
+            vec!["digest"],
+        ),
+    ] {
+        refused(&scripts, fields, reason, &words).await;
+    }
+}
+
+#[tokio::test]
+async fn applied_scripts_that_changed_are_refused_by_name() {
+    let shop = Shop::new("drift").await;
+    let _operator = shop.operator();
+    let (a, b) = (("001_a.sql", "create table a ();"), ("003_c.sql", "create table c ();"));
+    shop.migrate(&[a, b]).await;
+    shop.reason("Succeeded").await;
+    for (scripts, reason, word) in [
+        (vec![("001_a.sql", "create table aa ();"), b], "ChecksumMismatch", "001_a.sql"),
+        (vec![b], "MissingScript", "001_a.sql"),
+        (vec![("001_other.sql", a.1), b], "MissingScript", "001_other.sql"),
+        (vec![a, ("002_b.sql", "create table b ();"), b], "OutOfOrder", "002_b.sql"),
+    ] {
+        shop.migrate(&scripts).await;
+        let status = shop.reason(reason).await;
+        let message = ready(&status)["message"].as_str().unwrap_or_default();
+        assert!(message.contains(word), "{word:?} is not in {message:?}");
+        assert_eq!((shop.tables().await, shop.ledger().await), ("a,c".to_owned(), "001,003".to_owned()));
+    }
+    shop.migrate_with(&[a, ("002_b.sql", "create table b ();"), b], json!({ "outOfOrder": "Allow" })).await;
+    shop.reason("Succeeded").await;
+    assert_eq!(shop.tables().await, "a,b,c");
+}
+
+#[tokio::test]
+async fn a_database_with_tables_and_no_ledger_needs_a_baseline() {
+    let shop = Shop::new("baseline").await;
+    shop.database.admin(&format!("set role {}; create table a ()", shop.database.role)).await;
+    let _operator = shop.operator();
+    let scripts = [ONE[0], ("002_b.sql", "create table b ();")];
+    shop.migrate(&scripts).await;
+    let status = shop.reason("BaselineRequired").await;
+    assert!(ready(&status)["message"].as_str().is_some_and(|message| message.contains("public.a")), "{status}");
+    shop.migrate_with(&scripts, json!({ "baseline": "1" })).await;
+    shop.reason("Succeeded").await;
+    assert_eq!((shop.tables().await, shop.ledger().await), ("a,b".to_owned(), "001,002".to_owned()));
+}
+
+#[tokio::test]
+async fn what_is_missing_is_named_and_recovers_by_itself_when_it_comes() {
+    let shop = Shop::on(Postgres::shared(), "missing").await;
+    let _operator = shop.operator();
+    shop.apply(&json!({
+        "apiVersion": "belay.dev/v1alpha1", "kind": "Migration", "metadata": { "name": "shop" },
+        "spec": { "databaseRef": { "name": "shop" }, "source": { "configMaps": [{ "name": "scripts" }] } },
+    }))
+    .await;
+    let status = shop.reason("DatabaseNotFound").await;
+    assert_eq!(condition(&status, "Reconciling")["status"], "True", "for five minutes it may still come: {status}");
+
+    shop.apply(&json!({
+        "apiVersion": "belay.dev/v1alpha1", "kind": "PostgresDatabase", "metadata": { "name": "shop" },
+        "spec": { "connection": { "secretRef": { "name": "shop-postgres" } }, "backup": { "when": "Never" } },
+    }))
+    .await;
+    let status = shop.reason("SourceNotFound").await;
+    assert!(ready(&status)["message"].as_str().is_some_and(|message| message.contains("/scripts")), "{status}");
+
+    shop.apply(&json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "scripts" }, "data": { "001_a.sql": "create table a ();" } })).await;
+    let status = shop.reason("SecretNotFound").await;
+    assert!(ready(&status)["message"].as_str().is_some_and(|message| message.contains("/shop-postgres")), "{status}");
+
+    shop.apply_secret().await;
+    shop.reason("Succeeded").await;
+}
+
+#[tokio::test]
+async fn each_fault_of_a_connection_has_its_reason_and_no_secret_in_its_words() {
+    let shop = Shop::on(Postgres::shared(), "connection").await;
+    shop.apply_database(json!({})).await;
+    let _operator = shop.operator();
+    let good = shop.database.url.clone();
+    let port = crate::support::postgres::free_port();
+    let cases = [
+        (json!({ "uri": good.replace(&shop.database.password, "wrong-hunter2") }), "AuthenticationFailed"),
+        (json!({ "uri": good.replace(&format!("/{}?", shop.database.name), "/nowhere?") }), "ConnectionFailed"),
+        (
+            json!({ "uri": good.replace(&format!(":{}/", Postgres::shared().port), &format!(":{port}/")) }),
+            "ConnectionFailed",
+        ),
+        (json!({ "uri": good.replace("127.0.0.1", "no-such-host.invalid") }), "ConnectionFailed"),
+        (json!({ "uri": good.replace("sslmode=disable", "sslmode=verify-full") }), "TlsFailed"),
+        (json!({ "password": "wrong-hunter2" }), "SecretNotFound"),
+    ];
+    for (data, reason) in cases {
+        shop.namespace.kubectl(&["delete", "secret", "shop-postgres", "--ignore-not-found"]);
+        shop.apply(&json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "shop-postgres" }, "stringData": data })).await;
+        shop.namespace.kubectl(&["delete", "migration", "shop", "--ignore-not-found"]);
+        shop.migrate(&ONE).await;
+        let status = shop.reason(reason).await;
+        let text = status.to_string();
+        assert!(!text.contains("hunter2") && !text.contains(&shop.database.password), "{text}");
+    }
+    shop.apply_secret().await;
+    shop.namespace.kubectl(&["delete", "secret", "shop-postgres"]);
+    shop.apply_secret().await;
+    shop.reason("Succeeded").await;
+}

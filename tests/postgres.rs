@@ -1,0 +1,17 @@
+//! Promises of src/postgres, against a real server.
+
+mod support;
+
+mod postgres {
+    mod apply;
+    mod cancel;
+    mod connect;
+    mod guard;
+    mod ledger;
+    mod lock;
+    mod locks;
+    mod lost;
+    mod pooler;
+    mod scripts;
+    mod tls;
+}

@@ -1,0 +1,78 @@
+use std::time::Duration;
+
+use belay::api::{Reason, TransactionMode};
+use belay::postgres::{ApplyError, Engine, Progress, Target};
+use tokio_util::sync::CancellationToken;
+
+use super::apply::{exists, history};
+use super::scripts::{claimed, run, scripts};
+use crate::support::SOON;
+use crate::support::postgres::Postgres;
+use crate::support::proxy::{AtCommit, Proxy};
+
+#[tokio::test]
+async fn a_cancel_stops_the_statement_that_runs_and_rolls_back() {
+    let database = Postgres::shared().database().await;
+    let role = format!("{}_app", database.name);
+    database
+        .admin(&format!(
+            "CREATE ROLE {role}; GRANT {role} TO {}; GRANT CREATE ON DATABASE {} TO {role}; GRANT ALL ON SCHEMA public TO {role}",
+            database.role, database.name
+        ))
+        .await;
+    let mut target = database.target();
+    // After SET ROLE the right to cancel would be the role's, which has none.
+    target.role = Some(role);
+    let mut engine = claimed(Engine::connect(target, "belay/test").await.unwrap()).await;
+    let cancel = CancellationToken::new();
+    let tell = |at: Progress<'_>| {
+        if at.statement == 2 {
+            cancel.cancel();
+        }
+    };
+    let scripts = scripts(&[("001_a.sql", "CREATE TABLE a (id int); SELECT pg_sleep(600)"), ("002_b.sql", "SELECT 1")]);
+    let run = run();
+    let applied = engine.apply(&scripts, TransactionMode::PerScript, &run, &tell, &cancel);
+    let error = tokio::time::timeout(SOON, applied).await.expect("it stops").unwrap_err();
+    assert_eq!(error.reason(), Reason::Cancelled);
+    assert!(matches!(&error, ApplyError::Cancelled { script: Some(script) } if script == "001_a.sql"), "{error:?}");
+    assert!(!exists(&database, "a").await);
+    // The connection and the lock are as before.
+    assert!(engine.holds_lock());
+    assert!(engine.ledger().await.unwrap().rows.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_cancelled_before_it_began_does_nothing() {
+    let database = Postgres::shared().database().await;
+    let mut engine = claimed(database.engine().await).await;
+    let cancel = CancellationToken::new();
+    cancel.cancel();
+    let scripts = scripts(&[("001_a.sql", "CREATE TABLE a (id int)")]);
+    let error = engine.apply(&scripts, TransactionMode::PerScript, &run(), &|_| {}, &cancel).await.unwrap_err();
+    assert_eq!(error.reason(), Reason::Cancelled);
+    assert!(!exists(&database, "a").await);
+}
+
+#[tokio::test]
+async fn a_cancel_during_commit_waits_for_its_outcome() {
+    let database = Postgres::shared().database().await;
+    let proxy = Proxy::start(Postgres::shared().port, AtCommit::Hold).await;
+    let url = database.url.replace(&Postgres::shared().port.to_string(), &proxy.port.to_string());
+    let mut engine = claimed(Engine::connect(Target::from_url(&url).unwrap(), "belay/test").await.unwrap()).await;
+    let cancel = CancellationToken::new();
+    let scripts = scripts(&[("001_a.sql", "CREATE TABLE a (id int)"), ("002_b.sql", "CREATE TABLE b (id int)")]);
+    let run = run();
+    let apply = engine.apply(&scripts, TransactionMode::PerScript, &run, &|_| {}, &cancel);
+    let interrupt = async {
+        proxy.reached().await;
+        cancel.cancel();
+        // Long enough for a cancel to be sent, if it were.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        proxy.release();
+    };
+    let (applied, ()) = tokio::join!(apply, interrupt);
+    assert!(matches!(applied, Err(ApplyError::Cancelled { script: Some(script) }) if script == "002_b.sql"));
+    assert_eq!(history(&database).await, "001");
+    assert!(exists(&database, "a").await && !exists(&database, "b").await);
+}

@@ -1,0 +1,145 @@
+//! Connections that are lost: the ledger's row decides, and a script runs exactly once.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use belay::api::{Reason, TransactionMode};
+use belay::postgres::{ApplyError, Engine, Progress, Target};
+use tokio_util::sync::CancellationToken;
+
+use super::apply::history;
+use super::scripts::{apply, claimed, run, scripts};
+use crate::support::postgres::{Postgres, TestDatabase};
+use crate::support::proxy::{AtCommit, Proxy};
+
+/// A table that counts how often the script ran, outside Belay.
+async fn counter(database: &TestDatabase) {
+    database.admin("CREATE TABLE ran (id int); GRANT ALL ON ran TO PUBLIC; CREATE TABLE gate (open bool); GRANT ALL ON gate TO PUBLIC").await;
+}
+
+async fn ran(database: &TestDatabase) -> String {
+    database.value("SELECT count(*)::text FROM ran").await.unwrap()
+}
+
+/// Waits for as long as nothing is in the table gate.
+const GATED: &str = "INSERT INTO ran VALUES (1);\nDO $$ BEGIN WHILE NOT EXISTS (SELECT FROM gate) LOOP \
+                     PERFORM pg_sleep(0.005); END LOOP; END $$;\nCREATE TABLE a (id int);";
+
+/// Applies [`GATED`], and does `then` once it waits at the gate.
+async fn apply_and(engine: &mut Engine, mode: TransactionMode, then: impl AsyncFnOnce()) -> Result<(), ApplyError> {
+    let at_gate = tokio::sync::Notify::new();
+    let first = AtomicBool::new(true);
+    let tell = |at: Progress<'_>| {
+        if at.statement == 2 && first.swap(false, Ordering::SeqCst) {
+            at_gate.notify_one();
+        }
+    };
+    let scripts = scripts(&[("001_a.sql", GATED), ("002_b.sql", "INSERT INTO ran VALUES (2)")]);
+    let (run, never) = (run(), CancellationToken::new());
+    let mut apply = std::pin::pin!(engine.apply(&scripts, mode, &run, &tell, &never));
+    tokio::select! {
+        early = &mut apply => panic!("it did not wait at the gate: {early:?}"),
+        () = at_gate.notified() => {}
+    }
+    let (applied, ()) = tokio::join!(apply, then());
+    applied
+}
+
+#[tokio::test]
+async fn a_server_that_stops_in_mid_script_is_waited_for_and_the_script_runs_exactly_once() {
+    for mode in [TransactionMode::PerScript, TransactionMode::AllPending] {
+        let server = Postgres::start();
+        let database = server.database().await;
+        counter(&database).await;
+        let mut engine = claimed(database.engine().await).await;
+        let stop = async || {
+            server.stop_immediately();
+            server.start_again();
+            database.admin("INSERT INTO gate VALUES (true)").await;
+        };
+        apply_and(&mut engine, mode, stop).await.unwrap();
+        assert_eq!(history(&database).await, "001 002");
+        assert_eq!(ran(&database).await, "2");
+        assert!(engine.holds_lock());
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_is_killed_in_mid_script_is_made_again() {
+    let database = Postgres::shared().database().await;
+    counter(&database).await;
+    let mut engine = claimed(database.engine().await).await;
+    let kill = async || {
+        let kill =
+            format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{}'", database.role);
+        database.admin(&kill).await;
+        database.admin("INSERT INTO gate VALUES (true)").await;
+    };
+    apply_and(&mut engine, TransactionMode::PerScript, kill).await.unwrap();
+    assert_eq!(history(&database).await, "001 002");
+    assert_eq!(ran(&database).await, "2");
+}
+
+async fn through(database: &TestDatabase, proxy: &Proxy) -> Engine {
+    let url = database.url.replace(&Postgres::shared().port.to_string(), &proxy.port.to_string());
+    claimed(Engine::connect(Target::from_url(&url).unwrap(), "belay/test").await.unwrap()).await
+}
+
+#[tokio::test]
+async fn a_commit_that_never_arrived_is_done_again() {
+    let database = Postgres::shared().database().await;
+    counter(&database).await;
+    let proxy = Proxy::start(Postgres::shared().port, AtCommit::LoseQuestion).await;
+    let mut engine = through(&database, &proxy).await;
+    apply(&mut engine, &[("001_a.sql", "INSERT INTO ran VALUES (1)"), ("002_b.sql", "INSERT INTO ran VALUES (2)")])
+        .await
+        .unwrap();
+    assert_eq!((history(&database).await.as_str(), ran(&database).await.as_str()), ("001 002", "2"));
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_was_lost_is_not_done_again() {
+    let database = Postgres::shared().database().await;
+    counter(&database).await;
+    let proxy = Proxy::start(Postgres::shared().port, AtCommit::LoseAnswer).await;
+    let mut engine = through(&database, &proxy).await;
+    apply(&mut engine, &[("001_a.sql", "INSERT INTO ran VALUES (1)"), ("002_b.sql", "INSERT INTO ran VALUES (2)")])
+        .await
+        .unwrap();
+    assert_eq!((history(&database).await.as_str(), ran(&database).await.as_str()), ("001 002", "2"));
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_come_back_ends_the_run_in_time() {
+    let server = Postgres::start();
+    let database = server.database().await;
+    counter(&database).await;
+    let mut target = database.target();
+    target.locks.retry_for = std::time::Duration::from_secs(1);
+    let mut engine = claimed(Engine::connect(target, "belay/test").await.unwrap()).await;
+    let error =
+        apply_and(&mut engine, TransactionMode::PerScript, async || server.stop_immediately()).await.unwrap_err();
+    assert!(matches!(error.reason(), Reason::ConnectionFailed | Reason::ConnectionLost), "{error}");
+    assert!(!engine.holds_lock());
+}
+
+#[tokio::test]
+async fn when_another_run_wrote_to_the_ledger_meanwhile_it_is_read_again_first() {
+    let database = Postgres::shared().database().await;
+    counter(&database).await;
+    let mut engine = claimed(database.engine().await).await;
+    let kill = async || {
+        database
+            .admin(
+                "INSERT INTO belay.history (version, file_name, description, checksum, script, mode, applied_by, run_id, duration_ms) \
+                 VALUES ('7', '7_x.sql', 'x', repeat('0', 64), '', 'transaction', 'other', gen_random_uuid(), 0)",
+            )
+            .await;
+        let kill =
+            format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{}'", database.role);
+        database.admin(&kill).await;
+    };
+    let error = apply_and(&mut engine, TransactionMode::PerScript, kill).await.unwrap_err();
+    assert_eq!(error.reason(), Reason::ConnectionLost);
+    assert!(error.to_string().contains("another run wrote"), "{error}");
+    assert_eq!(ran(&database).await, "0");
+}

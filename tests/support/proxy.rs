@@ -1,0 +1,102 @@
+//! A TCP proxy that loses, holds back or lets through what goes by: how a network fails at a chosen moment.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+
+/// What happens to the first COMMIT that goes by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum AtCommit {
+    /// The server never gets it: the connection breaks before.
+    LoseQuestion,
+    /// The server does it, and its answer is lost with the connection.
+    LoseAnswer,
+    /// It waits until [`Proxy::release`].
+    Hold,
+}
+
+/// A proxy before a server; ends with the test's runtime.
+pub struct Proxy {
+    pub port: u16,
+    state: Arc<State>,
+}
+
+struct State {
+    at_commit: AtCommit,
+    done: AtomicBool,
+    reached: Notify,
+    released: Notify,
+}
+
+impl Proxy {
+    pub async fn start(server: u16, at_commit: AtCommit) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let state = Arc::new(State {
+            at_commit,
+            done: AtomicBool::new(false),
+            reached: Notify::new(),
+            released: Notify::new(),
+        });
+        let shared = state.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(relay(client, server, shared.clone()));
+            }
+        });
+        Self { port, state }
+    }
+
+    /// Waits until a COMMIT is held.
+    pub async fn reached(&self) {
+        self.state.reached.notified().await;
+    }
+
+    /// Lets the COMMIT go on.
+    pub fn release(&self) {
+        self.state.released.notify_one();
+    }
+}
+
+async fn relay(mut client: TcpStream, server: u16, state: Arc<State>) -> std::io::Result<()> {
+    let mut server = TcpStream::connect(("127.0.0.1", server)).await?;
+    let (mut up, mut down) = (vec![0; 65536], vec![0; 65536]);
+    loop {
+        tokio::select! {
+            read = client.read(&mut up) => {
+                let chunk = &up[..read?];
+                if chunk.is_empty() {
+                    return Ok(());
+                }
+                // A message of the simple protocol: Q, four bytes of length, text.
+                let commits = chunk.get(5..).is_some_and(|text| text.starts_with(b"COMMIT"));
+                if commits && !state.done.swap(true, Ordering::SeqCst) {
+                    match state.at_commit {
+                        AtCommit::LoseQuestion => return Ok(()),
+                        AtCommit::LoseAnswer => {
+                            server.write_all(chunk).await?;
+                            // Its answer is there, and is dropped.
+                            let _ = server.read(&mut down).await?;
+                            return Ok(());
+                        }
+                        AtCommit::Hold => {
+                            state.reached.notify_one();
+                            state.released.notified().await;
+                        }
+                    }
+                }
+                server.write_all(chunk).await?;
+            }
+            read = server.read(&mut down) => {
+                let chunk = &down[..read?];
+                if chunk.is_empty() {
+                    return Ok(());
+                }
+                client.write_all(chunk).await?;
+            }
+        }
+    }
+}
