@@ -140,7 +140,7 @@ impl Engine {
     }
 
     /// A row came back, so the lock was held when it was written.
-    async fn locked_row(&mut self, rows: &[Row]) -> Result<(), PostgresError> {
+    pub(super) async fn locked_row(&mut self, rows: &[Row]) -> Result<(), PostgresError> {
         if !rows.is_empty() {
             return Ok(());
         }

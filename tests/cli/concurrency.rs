@@ -59,7 +59,7 @@ async fn an_interruption_cancels_on_the_server_rolls_back_and_says_so() {
         signal(&child, name);
         let said = end(child).is(code);
         assert!(said.err.contains("Cancelling on the server"), "{}", said.err);
-        assert!(said.err.contains("Nothing of 002_slow.sql is applied"), "{}", said.err);
+        assert!(said.err.contains("Nothing of 002 is applied"), "{}", said.err);
         assert!(
             said.err.contains(&format!("{} is at 001. Run the same command to go on.", bench.database.name)),
             "{}",
