@@ -108,6 +108,29 @@ async fn killed_anywhere_each_script_takes_effect_exactly_once() {
 }
 
 #[tokio::test]
+async fn killed_anywhere_outside_a_transaction_each_statement_takes_effect_exactly_once() {
+    let outside = "-- belay: no-transaction\nUPDATE users SET id = id + 1;\nSET search_path = public;\n\
+                   CREATE INDEX CONCURRENTLY i ON users (id);\nVACUUM users;\nUPDATE users SET id = id + 1;\n\
+                   DROP INDEX CONCURRENTLY i;\nCREATE UNIQUE INDEX CONCURRENTLY j ON users (name);\n";
+    let places = ["before-statement", "before-statement-commit", "after-statement-commit"].map(|place| (place, 2));
+    for (place, times) in places.into_iter().chain([("after-intent", 4), ("before-conclusion", 4)]) {
+        for nth in 1..=times {
+            let bench = Bench::new(&[SHOP[0], ("002_outside.sql", outside)]).await;
+            let point = format!("{place}:{nth}");
+            let killed = bench.command(&["apply"]).env("BELAY_FAILPOINT", &point).output().unwrap();
+            assert_eq!(killed.status.code(), None, "{point}: it was to be killed: {killed:?}");
+            bench.run(&["apply"]).is(0);
+            assert_eq!(bench.versions().await, "001 002", "{point}");
+            assert_eq!(bench.value("SELECT id::text FROM users").await, "3", "{point}: each UPDATE ran once");
+            let indexes = "SELECT string_agg(indexrelid::regclass::text || indisvalid, ' ') FROM pg_index \
+                           WHERE indrelid = 'users'::regclass AND NOT indisprimary";
+            assert_eq!(bench.value(indexes).await, "jtrue", "{point}");
+            bench.run(&["plan", "--exit-code"]).is(0);
+        }
+    }
+}
+
+#[tokio::test]
 async fn all_pending_killed_before_or_after_its_commit_takes_effect_exactly_once() {
     for (place, versions) in [("before-commit", ""), ("after-commit", "001 002 003")] {
         let bench = Bench::new(SHOP).await;
