@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use futures::{Stream, StreamExt, TryStreamExt, future};
+use futures::{Stream, StreamExt, TryStreamExt, future, stream};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::store::Writer;
@@ -113,6 +113,12 @@ pub async fn config_maps(context: Arc<Context>, scope: Scope) {
             future::ready(())
         })
         .await;
+}
+
+/// Says once that this replica leads: what the caches hold is then looked at, all of it.
+pub fn elected(context: &Context) -> impl Stream<Item = ()> + Send + use<> {
+    let lead = context.lead.clone();
+    stream::once(async move { lead.elected().await })
 }
 
 fn cached<K>(

@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod cluster;
+pub mod link;
 pub mod operator;
 pub mod pgbouncer;
 pub mod postgres;

@@ -23,7 +23,6 @@ mod template;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -57,6 +56,7 @@ pub async fn run(
     Controller::for_stream(trigger, context.backups.clone())
         .with_config(Config::default().concurrency(CONCURRENCY))
         .owns_stream(jobs)
+        .reconcile_all_on(watch::elected(&context))
         .graceful_shutdown_on(stop)
         .run(reconcile, on_error, context)
         .for_each(async |_| {})
@@ -64,6 +64,10 @@ pub async fn run(
 }
 
 async fn reconcile(watched: Arc<Watched<PostgresBackup>>, context: Arc<Context>) -> Result<Action, kube::Error> {
+    if context.rests() {
+        return Ok(Action::await_change());
+    }
+    let _counted = context.metrics.reconciling::<PostgresBackup>();
     let cached = match &watched.0 {
         Ok(backup) => backup,
         Err(unreadable) => {
@@ -71,7 +75,7 @@ async fn reconcile(watched: Arc<Watched<PostgresBackup>>, context: Arc<Context>)
             return Ok(Action::await_change());
         }
     };
-    if is_at_rest(cached) || context.draining.load(Ordering::SeqCst) {
+    if is_at_rest(cached) {
         return Ok(Action::await_change());
     }
     let Some(seen) = observe::observe(cached, &context).await? else { return Ok(Action::await_change()) };
@@ -119,7 +123,8 @@ fn is_at_rest(backup: &PostgresBackup) -> bool {
 }
 
 /// The API server did not take a write, or was out of reach: soon again.
-fn on_error(watched: Arc<Watched<PostgresBackup>>, error: &kube::Error, _: Arc<Context>) -> Action {
+fn on_error(watched: Arc<Watched<PostgresBackup>>, error: &kube::Error, context: Arc<Context>) -> Action {
+    context.metrics.reconcile_failed::<PostgresBackup>(error);
     tracing::warn!(backup = watched.name_any(), namespace = watched.namespace(), "the reconcile failed: {error}");
     Action::requeue(Duration::from_secs(2))
 }

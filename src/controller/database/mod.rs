@@ -66,6 +66,7 @@ pub async fn run(
     Controller::for_stream(trigger, context.databases.clone())
         .with_config(Config::default().concurrency(CONCURRENCY))
         .reconcile_on(wake)
+        .reconcile_all_on(watch::elected(&context))
         .graceful_shutdown_on(stop)
         .run(reconcile, on_error, context)
         .for_each(async |_| {})
@@ -73,6 +74,10 @@ pub async fn run(
 }
 
 async fn reconcile(watched: Arc<Watched<PostgresDatabase>>, context: Arc<Context>) -> Result<Action, kube::Error> {
+    if context.rests() {
+        return Ok(Action::await_change());
+    }
+    let _counted = context.metrics.reconciling::<PostgresDatabase>();
     let database = match &watched.0 {
         Ok(database) => database,
         Err(unreadable) => {
@@ -100,7 +105,8 @@ fn until(then: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(then.duration_since(now).max(SignedDuration::ZERO)).unwrap_or_default()
 }
 
-fn on_error(watched: Arc<Watched<PostgresDatabase>>, error: &kube::Error, _: Arc<Context>) -> Action {
+fn on_error(watched: Arc<Watched<PostgresDatabase>>, error: &kube::Error, context: Arc<Context>) -> Action {
+    context.metrics.reconcile_failed::<PostgresDatabase>(error);
     tracing::warn!(database = watched.name_any(), namespace = watched.namespace(), "the reconcile failed: {error}");
     Action::requeue(Duration::from_secs(5))
 }

@@ -49,6 +49,7 @@ pub async fn run(
     Controller::for_stream(trigger, context.migrations.clone())
         .with_config(Config::default().concurrency(CONCURRENCY))
         .reconcile_on(wake)
+        .reconcile_all_on(watch::elected(&context))
         .graceful_shutdown_on(stop)
         .run(reconcile, on_error, context)
         .for_each(async |_| {})
@@ -56,6 +57,10 @@ pub async fn run(
 }
 
 async fn reconcile(watched: Arc<Watched<Migration>>, context: Arc<Context>) -> Result<Action, kube::Error> {
+    if context.rests() {
+        return Ok(Action::await_change());
+    }
+    let _counted = context.metrics.reconciling::<Migration>();
     let migration = match &watched.0 {
         Ok(migration) => migration,
         Err(invalid) => {
@@ -68,7 +73,8 @@ async fn reconcile(watched: Arc<Watched<Migration>>, context: Arc<Context>) -> R
     if entry.source_changed.swap(false, Ordering::SeqCst) {
         memory.forget_source();
     }
-    if context.draining.load(Ordering::SeqCst) {
+    // It may have waited long for the one before it.
+    if context.rests() {
         return Ok(Action::await_change());
     }
     let observed = observe::observe(migration, &context, &mut memory).await;
@@ -86,7 +92,8 @@ async fn reconcile(watched: Arc<Watched<Migration>>, context: Arc<Context>) -> R
 }
 
 /// The API server did not take a write, or was out of reach: soon again.
-fn on_error(watched: Arc<Watched<Migration>>, error: &kube::Error, _: Arc<Context>) -> Action {
+fn on_error(watched: Arc<Watched<Migration>>, error: &kube::Error, context: Arc<Context>) -> Action {
+    context.metrics.reconcile_failed::<Migration>(error);
     tracing::warn!(migration = watched.name_any(), namespace = watched.namespace(), "the reconcile failed: {error}");
     Action::requeue(Duration::from_secs(2))
 }
