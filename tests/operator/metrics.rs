@@ -9,7 +9,6 @@ use belay::controller::metrics::table::{self, Kind, Metric};
 use serde_json::{Value, json};
 
 use crate::shop::{SOON, Shop};
-use crate::support::operator::Operator;
 use crate::support::postgres::free_port;
 
 /// A Prometheus that scrapes one address; ended when it is dropped.
@@ -84,6 +83,7 @@ async fn a_prometheus_answers_where_every_database_is_and_how_every_run_ended() 
         shop.namespace.wait_for(&what, Duration::from_secs(30), look).await;
     };
 
+    answers("up", 1.0).await;
     shop.migrate(&[("001_a.sql", "create table a (); select pg_sleep(2);"), ("002_b.sql", "create table b ();")]).await;
     answers("belay_runs_in_progress", 1.0).await;
     answers("belay_migration_pending_scripts", 2.0).await;

@@ -39,8 +39,8 @@ impl Collector for Objects {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         let Some(context) = self.0.upgrade() else { return Ok(()) };
         let leads = context.lead.acts();
-        gauges(&mut encoder, table::LEADER, [(Vec::new(), f64::from(u8::from(leads)))])?;
-        gauges(&mut encoder, table::RUNS_IN_PROGRESS, [(Vec::new(), context.runs_in_progress() as f64)])?;
+        gauge(&mut encoder, table::LEADER, f64::from(u8::from(leads)))?;
+        gauge(&mut encoder, table::RUNS_IN_PROGRESS, context.runs_in_progress() as f64)?;
         if !leads {
             return Ok(());
         }
@@ -117,6 +117,12 @@ fn runs(encoder: &mut DescriptorEncoder, context: &Context) -> fmt::Result {
         ConstCounter::new(count).encode(counters.encode_family(&labels)?)?;
     }
     Ok(())
+}
+
+/// A gauge without labels.
+fn gauge(encoder: &mut DescriptorEncoder, metric: Metric, value: f64) -> fmt::Result {
+    let gauge = ConstGauge::new(value);
+    gauge.encode(encoder.encode_descriptor(metric.registered(), &sentence(metric), None, gauge.metric_type())?)
 }
 
 /// A gauge with each of its series; without any, nothing.
