@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
 use kube::runtime::{WatchStreamExt, watcher};
+use sqlx::PgConnection;
 
 use crate::shop::{SOON, Shop, ready};
 use crate::support::operator::Operator;
@@ -15,6 +16,18 @@ const LEASE: Duration = Duration::from_secs(15);
 /// Sleeping in a script.
 const SLEEPING: &str =
     "SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
+
+/// Ends when a session of the test's own holds a lock that all can see.
+const UNTIL_TOLD: &str =
+    "do $$ begin while not exists (select from pg_locks where locktype = 'advisory' and objid = 4242)
+    loop perform pg_sleep(0.05); end loop; end $$";
+
+/// Lets [`UNTIL_TOLD`] end, as long as the answer lives.
+async fn tell(shop: &Shop) -> PgConnection {
+    let mut session = shop.database.superuser().await;
+    sqlx::query("SELECT pg_advisory_lock(4242)").execute(&mut session).await.expect("a lock of the test's own");
+    session
+}
 
 /// Effects that would show if a script ran twice, or half; the last one takes as long as the test wants.
 fn scripts(slow: &str) -> [(&'static str, String); 3] {
@@ -105,6 +118,43 @@ async fn a_leader_that_is_asked_to_stop_finishes_its_script_and_hands_over_at_on
 }
 
 #[tokio::test]
+async fn a_statement_that_outlasts_the_drain_timeout_is_cancelled_and_rolled_back_and_the_other_runs_it_anew() {
+    let shop = Shop::new("outlasts").await;
+    let (mut leader, follower) = two(&shop).await;
+    migrate(&shop, UNTIL_TOLD).await;
+    shop.until(SLEEPING, "1").await;
+    leader.terminate();
+    let success = shop.namespace.wait_for("the leader's end", SOON, async || leader.ended()).await;
+    assert!(success && leader.says("the drain timeout is over"), "{}", leader.log());
+    assert!(!follower.says("decided"), "while the leader drains it leads: {}", follower.log());
+    assert_eq!((shop.ledger().await, shop.tables().await), ("001,002".to_owned(), "log".to_owned()));
+    leads(&shop, &follower).await;
+    let _told = tell(&shop).await;
+    exactly_once(&shop).await;
+}
+
+#[tokio::test]
+async fn an_operator_whose_api_server_is_away_in_a_long_statement_tells_of_it_when_it_is_back() {
+    let shop = Shop::new("away").await;
+    let link = crate::support::link::Link::to(shop.namespace.cluster.kubeconfig()).await;
+    let environment = [("BELAY_LOG", "debug"), ("KUBECONFIG", link.kubeconfig())];
+    let mut operator = Operator::start_as(&shop.namespace, &environment);
+    migrate(&shop, UNTIL_TOLD).await;
+    shop.until(SLEEPING, "1").await;
+    shop.reason("Applying").await;
+    link.cut();
+    let away = Instant::now();
+    let _told = tell(&shop).await;
+    shop.until("SELECT count(*)::text FROM belay.history", "3").await;
+    let minute = async || (away.elapsed() >= Duration::from_secs(60)).then_some(());
+    shop.namespace.wait_for("a minute's end", 2 * SOON, minute).await;
+    assert_eq!(ready(&shop.status().await)["reason"], "Applying", "nobody could say more");
+    link.mend();
+    exactly_once(&shop).await;
+    assert_eq!(operator.ended(), None, "without an election it goes on: {}", operator.log());
+}
+
+#[tokio::test]
 async fn a_leader_that_is_cut_off_finishes_its_statement_and_writes_nothing_more_and_the_other_waits_for_its_lock() {
     let shop = Shop::new("cutoff").await;
     let link = crate::support::link::Link::to(shop.namespace.cluster.kubeconfig()).await;
@@ -113,10 +163,7 @@ async fn a_leader_that_is_cut_off_finishes_its_statement_and_writes_nothing_more
     let follower = Operator::replica(&shop.namespace, None);
     follows(&shop, &follower).await;
 
-    // The statement ends when a session of the test's own holds a lock that all can see.
-    let until_told = "do $$ begin while not exists (select from pg_locks where locktype = 'advisory' and objid = 4242)
-        loop perform pg_sleep(0.05); end loop; end $$";
-    migrate(&shop, until_told).await;
+    migrate(&shop, UNTIL_TOLD).await;
     shop.until(SLEEPING, "1").await;
     shop.reason("Applying").await;
     link.cut();
@@ -140,8 +187,7 @@ async fn a_leader_that_is_cut_off_finishes_its_statement_and_writes_nothing_more
     shop.namespace.wait_for("a renewal", SOON, later).await;
     assert!(leader.ended().is_none(), "it waits for its run: {}", leader.log());
 
-    let mut told = shop.database.superuser().await;
-    sqlx::query("SELECT pg_advisory_lock(4242)").execute(&mut told).await.expect("a lock of its own");
+    let _told = tell(&shop).await;
     let success = shop.namespace.wait_for("the former leader's end", SOON, async || leader.ended()).await;
     assert!(!success && leader.says("the Lease was lost"), "a new process is to follow: {}", leader.log());
     exactly_once(&shop).await;

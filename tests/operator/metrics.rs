@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use belay::controller::metrics::table::{self, Kind, Metric};
+use belay::controller::metrics::table;
 use serde_json::{Value, json};
 
 use crate::shop::{SOON, Shop};
@@ -128,7 +128,7 @@ async fn exposed_as_documented(address: &str) {
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let (series, _) = line.rsplit_once(' ').expect(line);
         let (name, labels) = series.split_once('{').unwrap_or((series, ""));
-        let metric = table::ALL.iter().find(|metric| exposes(metric, name)).unwrap_or_else(|| panic!("{name}: {text}"));
+        let metric = table::ALL.iter().find(|metric| metric.exposes(name)).unwrap_or_else(|| panic!("{name}: {text}"));
         let labels: Vec<_> =
             labels.split("\",").filter_map(|label| label.split_once('=')).map(|(key, _)| key).collect();
         let labels: Vec<_> = labels.into_iter().filter(|label| *label != "le").collect();
@@ -139,13 +139,4 @@ async fn exposed_as_documented(address: &str) {
     let only_sometimes =
         [table::RECONCILE_ERRORS, table::BACKUP_DURATION, table::WAITING_ON, table::ATTEMPTS, table::LAST_BACKUP];
     assert_eq!(unseen, only_sometimes.map(|metric| metric.name), "{text}");
-}
-
-fn exposes(metric: &Metric, name: &str) -> bool {
-    match metric.kind {
-        Kind::Histogram => {
-            name.strip_prefix(metric.name).is_some_and(|rest| ["_bucket", "_sum", "_count"].contains(&rest))
-        }
-        Kind::Counter | Kind::Gauge => name == metric.name,
-    }
 }

@@ -24,6 +24,16 @@ impl Metric {
     pub fn registered(&self) -> &'static str {
         self.name.strip_suffix("_total").filter(|_| self.kind == Kind::Counter).unwrap_or(self.name)
     }
+
+    /// Whether one of its series has this name.
+    pub fn exposes(&self, series: &str) -> bool {
+        match self.kind {
+            Kind::Histogram => {
+                series.strip_prefix(self.name).is_some_and(|rest| ["_bucket", "_sum", "_count"].contains(&rest))
+            }
+            Kind::Counter | Kind::Gauge => series == self.name,
+        }
+    }
 }
 
 macro_rules! metrics {
