@@ -1,4 +1,5 @@
-//! The chart's alerts, as a Prometheus reads them: promtool checks them, and plays to each what it is for.
+//! The chart's alerts, as a Prometheus reads them: promtool checks them, and plays to each what it is for. And the queries of
+//! its dashboard.
 
 #[path = "generate/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "only helm is wanted here")]
@@ -86,6 +87,41 @@ fn alerts_ask_for_metrics_that_there_are() {
     for expression in rules.alerts().into_iter().filter_map(|rule| rule["expr"].as_str()) {
         names_only_what_there_is(expression);
     }
+}
+
+/// The queries of the dashboard, as the chart brings it.
+fn queries() -> Vec<String> {
+    let values = "metrics.dashboard.enabled=true";
+    let arguments = ["template", "belay", "charts/belay", "--kube-version", generate::KUBERNETES, "--set", values];
+    let rendered = generate::helm(root(), &arguments);
+    let mut documents = serde_yaml::Deserializer::from_str(&rendered).map(|document| Value::deserialize(document));
+    let found = documents.find_map(|object| object.ok().filter(|object| object["kind"] == "ConfigMap"));
+    let found = found.expect("a ConfigMap");
+    let dashboard = found["data"]["belay.json"].as_str().expect("a dashboard");
+    let dashboard: serde_json::Value = serde_json::from_str(dashboard).unwrap();
+    let panels = dashboard["panels"].as_array().into_iter().flatten();
+    let targets = panels.flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+    targets.filter_map(|target| target["expr"].as_str()).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_dashboard_asks_what_a_prometheus_can_answer() {
+    let queries = queries();
+    assert!(queries.len() > 10, "the test looks at the wrong thing: {queries:?}");
+    let rules: Vec<_> = queries
+        .iter()
+        .map(|query| {
+            names_only_what_there_is(query);
+            // Grafana puts its own values here.
+            let query = query.replace("$__rate_interval", "5m").replace("$namespace", ".*");
+            assert!(!query.contains('$'), "{query}");
+            serde_json::json!({ "record": "tried", "expr": query, "labels": { "query": query } })
+        })
+        .collect();
+    let tried = Rules::render();
+    let text = serde_json::json!({ "groups": [{ "name": "dashboard", "rules": rules }] }).to_string();
+    std::fs::write(tried.directory.join("dashboard.yaml"), text).unwrap();
+    tried.promtool(&["check", "rules", "dashboard.yaml"]);
 }
 
 /// Every word of the expression that looks like a metric of Belay's is in the table.

@@ -71,7 +71,7 @@ fn helm_finds_nothing_to_complain_about_in_the_chart() {
     let values =
         "watchNamespace=shop,clusterName=west,httpChecks.allowedHosts={status.example.com},imagePullSecrets={pull}";
     generate::helm(&root(), &["lint", "--strict", "--quiet", "charts/belay", "--set", values]);
-    let watched = "replicas=2,metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true";
+    let watched = "replicas=2,metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true";
     generate::helm(&root(), &["lint", "--strict", "--quiet", "charts/belay", "--set", watched]);
 }
 

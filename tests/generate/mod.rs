@@ -56,7 +56,8 @@ pub fn metrics() -> String {
          of objects, so a sum over replicas counts each once; what a process counted begins anew with it, as counters do.\n\n\
          The chart's value `metrics.serviceMonitor.enabled` has them scraped by the Prometheus Operator, \
          `metrics.prometheusRule.enabled` brings the alerts of \
-         [`alerts.yaml`](../charts/belay/files/alerts.yaml), which serve any Prometheus.\n\n\
+         [`alerts.yaml`](../charts/belay/files/alerts.yaml), which serve any Prometheus, and `metrics.dashboard.enabled` a ConfigMap with \
+         [a dashboard](../charts/belay/files/dashboard.json) for Grafana.\n\n\
          | metric | type | labels | meaning |\n| --- | --- | --- | --- |\n"
     );
     for metric in table::ALL {
