@@ -17,6 +17,14 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// The chart's one object of this kind, with these values.
+fn rendered(values: &str, kind: &str) -> Value {
+    let arguments = ["template", "belay", "charts/belay", "--kube-version", generate::KUBERNETES, "--set", values];
+    let rendered = generate::helm(root(), &arguments);
+    let mut objects = serde_yaml::Deserializer::from_str(&rendered).map(Value::deserialize);
+    objects.find_map(|object| object.ok().filter(|object| object["kind"] == kind)).expect(kind)
+}
+
 /// The rules as the chart renders them, beside their tests, in a directory that goes when this does.
 struct Rules {
     directory: PathBuf,
@@ -25,12 +33,7 @@ struct Rules {
 
 impl Rules {
     fn render() -> Self {
-        let values = "metrics.prometheusRule.enabled=true";
-        let arguments = ["template", "belay", "charts/belay", "--kube-version", generate::KUBERNETES, "--set", values];
-        let rendered = generate::helm(root(), &arguments);
-        let mut documents = serde_yaml::Deserializer::from_str(&rendered).map(|document| Value::deserialize(document));
-        let rule = documents.find_map(|object| object.ok().filter(|object| object["kind"] == "PrometheusRule"));
-        let groups = rule.expect("a PrometheusRule")["spec"].clone();
+        let groups = rendered("metrics.prometheusRule.enabled=true", "PrometheusRule")["spec"].clone();
         let directory = std::env::temp_dir().join(format!("belay-alerts-{}", uuid::Uuid::new_v4().simple()));
         std::fs::create_dir(&directory).unwrap();
         std::fs::write(directory.join("alerts.yaml"), serde_yaml::to_string(&groups).unwrap()).unwrap();
@@ -91,12 +94,7 @@ fn alerts_ask_for_metrics_that_there_are() {
 
 /// The queries of the dashboard, as the chart brings it.
 fn queries() -> Vec<String> {
-    let values = "metrics.dashboard.enabled=true";
-    let arguments = ["template", "belay", "charts/belay", "--kube-version", generate::KUBERNETES, "--set", values];
-    let rendered = generate::helm(root(), &arguments);
-    let mut documents = serde_yaml::Deserializer::from_str(&rendered).map(|document| Value::deserialize(document));
-    let found = documents.find_map(|object| object.ok().filter(|object| object["kind"] == "ConfigMap"));
-    let found = found.expect("a ConfigMap");
+    let found = rendered("metrics.dashboard.enabled=true", "ConfigMap");
     let dashboard = found["data"]["belay.json"].as_str().expect("a dashboard");
     let dashboard: serde_json::Value = serde_json::from_str(dashboard).unwrap();
     let panels = dashboard["panels"].as_array().into_iter().flatten();

@@ -49,6 +49,8 @@ async fn exactly_once(shop: &Shop) {
     assert_eq!(shop.database.value(log).await.as_deref(), Some("002,003"));
     assert_eq!((shop.ledger().await, shop.tables().await), ("001,002,003".to_owned(), "done,log".to_owned()));
     assert_eq!(status["history"].as_array().map(Vec::len), Some(1), "one run, whoever finished it: {status}");
+    // Written when the run's connection closes, after the status.
+    shop.until("SELECT string_agg(outcome, ',') FROM belay.run WHERE finished_at IS NOT NULL", "Succeeded").await;
 }
 
 async fn leads(shop: &Shop, operator: &Operator) {
