@@ -8,7 +8,7 @@ mod generate;
 
 use serde_json::{Value, json};
 
-use cluster::{Cluster, OPERATOR, text};
+use cluster::{Cluster, DEADLINE, OPERATOR, text};
 
 const OPERATORS_ACCOUNT: &str = "system:serviceaccount:belay-system:belay";
 
@@ -144,6 +144,9 @@ async fn an_operator_of_one_namespace_becomes_ready_without_any_cluster_wide_rig
     let rollout =
         cluster.kubectl(["--namespace", name, "rollout", "status", "deployment/solo-belay", "--timeout", "60s"]);
     assert!(rollout.status.success(), "{}{}", text(&rollout.stderr), cluster.report(name));
-    let logs = namespace.kubectl(&["logs", "deployment/solo-belay"]);
+    let logs = || namespace.kubectl(&["logs", "deployment/solo-belay"]);
+    let leads = async || logs().contains("this replica leads").then_some(());
+    namespace.wait_for("its election", DEADLINE, leads).await;
+    let logs = logs();
     assert!(logs.contains("watching") && !logs.to_lowercase().contains("forbidden"), "{logs}");
 }

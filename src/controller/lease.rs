@@ -183,19 +183,25 @@ async fn win(api: &Api<Lease>, candidacy: &Candidacy, onlooker: &mut Onlooker, l
     loop {
         // From when it was asked for, not from when it was granted.
         let asked = Instant::now();
-        let news = match timeout(TRY, attempt(api, candidacy, onlooker)).await {
+        let tried = timeout(TRY, attempt(api, candidacy, onlooker)).await;
+        let well = matches!(tried, Ok(Ok(_)));
+        let news = match tried {
             Ok(Ok(Tried::Held)) => {
                 lead.lead_until(asked + RENEW_WITHIN);
                 return asked;
             }
             Ok(Ok(Tried::Others { holder })) => format!("this replica follows: {holder} holds the Lease"),
-            Ok(Err(error)) => format!("the Lease cannot be had, and nothing is done before it is: {error}"),
+            Ok(Err(error)) => format!("the Lease cannot be had, and nothing is done before it is: {}", words(error)),
             Err(_) => {
                 "the Lease cannot be had, and nothing is done before it is: the API server does not answer".to_owned()
             }
         };
         if news != said {
-            tracing::info!(identity = candidacy.identity, "{news}");
+            if well {
+                tracing::info!(identity = candidacy.identity, "{news}");
+            } else {
+                tracing::warn!(identity = candidacy.identity, "{news}");
+            }
             said = news;
         }
         sleep(EVERY).await;
@@ -223,7 +229,7 @@ async fn keep(
                 lead.lead_until(renewed + RENEW_WITHIN);
             }
             Ok(Ok(Tried::Others { holder })) => return format!("{holder} has taken the Lease"),
-            Ok(Err(error)) => last = error.to_string(),
+            Ok(Err(error)) => last = words(error),
             Err(_) => {}
         }
     }
@@ -243,6 +249,14 @@ async fn attempt(api: &Api<Lease>, candidacy: &Candidacy, onlooker: &mut Onlooke
         }
     }
     Ok(Tried::Held)
+}
+
+/// What the API server said; the rest of its answer is for machines.
+fn words(error: kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message,
+        error => error.to_string(),
+    }
 }
 
 /// Lets go of the Lease, if it is still ours.

@@ -101,6 +101,8 @@ async fn a_prometheus_answers_where_every_database_is_and_how_every_run_ended() 
         ("time() - belay_migration_last_success_timestamp_seconds < bool 60", 1.0),
         ("belay_database_size_bytes > bool 1000000", 1.0),
         ("belay_runs_in_progress", 0.0),
+        ("sum(belay_reconciles_queued)", 0.0),
+        ("sum(belay_reconciles_in_progress)", 0.0),
     ] {
         answers(query, wanted).await;
     }

@@ -53,21 +53,22 @@ pub async fn run(
         None => Api::all(context.client.clone()),
     };
     let jobs = watcher(jobs, watcher::Config::default().labels(job::SELECTOR)).default_backoff().touched_objects();
-    Controller::for_stream(trigger, context.backups.clone())
+    let queue = context.metrics.backups.clone();
+    Controller::for_stream(queue.changed(trigger), context.backups.clone())
         .with_config(Config::default().concurrency(CONCURRENCY))
         .owns_stream(jobs)
         .reconcile_all_on(watch::elected(&context))
         .graceful_shutdown_on(stop)
         .run(reconcile, on_error, context)
-        .for_each(async |_| {})
+        .for_each(async |result| queue.ended(result))
         .await;
 }
 
 async fn reconcile(watched: Arc<Watched<PostgresBackup>>, context: Arc<Context>) -> Result<Action, kube::Error> {
+    let _counted = context.metrics.backups.begin(&watched.namespace().unwrap_or_default(), &watched.name_any());
     if context.rests() {
         return Ok(Action::await_change());
     }
-    let _counted = context.metrics.reconciling::<PostgresBackup>();
     let cached = match &watched.0 {
         Ok(backup) => backup,
         Err(unreadable) => {

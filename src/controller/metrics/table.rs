@@ -52,8 +52,10 @@ metrics! {
         "Always 1, with the version of Belay";
     LEADER: Gauge "belay_leader" []
         "1 on the replica that acts, 0 on one that follows";
+    QUEUED: Gauge "belay_reconciles_queued" ["kind"]
+        "Objects that changed, or were woken by a run, and wait to be looked at";
     RECONCILING: Gauge "belay_reconciles_in_progress" ["kind"]
-        "Objects that are being looked at; others wait while it is at 16 (of PostgresDatabases, 8)";
+        "Objects that are being looked at: at most 16, of PostgresDatabases 8";
     RECONCILE_ERRORS: Counter "belay_reconcile_errors_total" ["kind", "reason"]
         "Looks at an object that failed for Kubernetes' sake, by the HTTP status of the API server's answer, or Unreachable, Unreadable, NotLeading, Other";
     RUNS_IN_PROGRESS: Gauge "belay_runs_in_progress" []
