@@ -16,6 +16,7 @@ use tokio::sync::SetOnce;
 
 use super::Context;
 use super::context::Watched;
+use super::lease::Lead;
 use crate::api::{Migration, PostgresBackup, PostgresDatabase};
 
 /// Set once a watch has read everything. (`Store::wait_until_ready` serves one waiter, and the controller is that one.)
@@ -115,10 +116,11 @@ pub async fn config_maps(context: Arc<Context>, scope: Scope) {
         .await;
 }
 
-/// Says once that this replica leads: what the caches hold is then looked at, all of it.
+/// Says once that this replica, which followed, leads: what the caches hold is then looked at, all of it.
 pub fn elected(context: &Context) -> impl Stream<Item = ()> + Send + use<> {
     let lead = context.lead.clone();
-    stream::once(async move { lead.elected().await })
+    // One that leads from the start sees every object as the watch brings it.
+    stream::iter((!lead.acts()).then_some(lead)).then(async |lead: Lead| lead.elected().await)
 }
 
 fn cached<K>(

@@ -199,6 +199,36 @@ async fn a_leader_that_is_cut_off_finishes_its_statement_and_writes_nothing_more
     assert_eq!(reasons, ["LockHeld", "Succeeded"], "the former leader wrote: {}", leader.log());
 }
 
+#[tokio::test]
+async fn a_former_leader_that_is_asked_to_stop_does_not_wait_for_its_run_for_ever() {
+    let shop = Shop::new("former").await;
+    let link = crate::support::link::Link::to(shop.namespace.cluster.kubeconfig()).await;
+    let mut leader = Operator::replica(&shop.namespace, Some(link.kubeconfig()));
+    leads(&shop, &leader).await;
+    migrate(&shop, UNTIL_TOLD).await;
+    shop.until(SLEEPING, "1").await;
+    link.cut();
+    let lost = async || leader.says("the Lease is lost").then_some(());
+    shop.namespace.wait_for("the Lease's loss", SOON, lost).await;
+    leader.terminate();
+    let success = shop.namespace.wait_for("the former leader's end", SOON, async || leader.ended()).await;
+    assert!(!success && leader.says("the drain timeout is over"), "{}", leader.log());
+    assert_eq!((shop.ledger().await, shop.tables().await), ("001,002".to_owned(), "log".to_owned()));
+}
+
+#[tokio::test]
+async fn a_leader_from_whom_the_lease_is_taken_ends_and_writes_nothing_more() {
+    let shop = Shop::new("taken").await;
+    let mut leader = Operator::replica(&shop.namespace, None);
+    leads(&shop, &leader).await;
+    let other = r#"{"spec": {"holderIdentity": "another"}}"#;
+    shop.namespace.kubectl(&["patch", "lease", "belay", "--type", "merge", "--patch", other]);
+    let success = shop.namespace.wait_for("the former leader's end", SOON, async || leader.ended()).await;
+    assert!(!success && leader.says("another has taken the Lease"), "{}", leader.log());
+    let holder = shop.namespace.kubectl(&["get", "lease", "belay", "--output", "jsonpath={.spec.holderIdentity}"]);
+    assert_eq!(holder, "another", "it gives back what is its own only");
+}
+
 /// When the Lease was renewed.
 async fn renewed(shop: &Shop) -> String {
     shop.namespace.kubectl(&["get", "lease", "belay", "--output", "jsonpath={.spec.renewTime}"])
