@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 /// How long a Lease holds that is not renewed: after a leader's death, nobody acts for so long, and one try more.
 const DURATION: Duration = Duration::from_secs(15);
-/// A leader that could not renew for so long stops to act: what it has sent last then arrives before another may lead.
+/// A leader that could not renew for so long stops acting: what it has sent last then arrives before another may lead.
 const RENEW_WITHIN: Duration = Duration::from_secs(10);
 /// Between two tries, to renew as well as to take: also what a graceful stop costs.
 const EVERY: Duration = Duration::from_secs(2);
@@ -33,12 +33,17 @@ pub struct Candidacy {
 
 /// How a replica stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
-    Following,
+struct Standing {
+    /// How often it was elected.
+    term: u64,
+    role: Role,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Follows,
     /// Until then; without an election, for ever.
-    Leading(Option<Instant>),
-    /// It led, and does not any more.
-    Lost,
+    Leads(Option<Instant>),
 }
 
 /// Whether this replica acts. Every clone tells of the same one.
@@ -48,31 +53,37 @@ pub struct Lead(watch::Sender<Standing>);
 impl Lead {
     /// Without an election: it always acts.
     pub fn always() -> Self {
-        Self(watch::Sender::new(Standing::Leading(None)))
+        Self(watch::Sender::new(Standing { term: 1, role: Role::Leads(None) }))
     }
 
     /// It does not act before it is elected.
     pub fn elected_only() -> Self {
-        Self(watch::Sender::new(Standing::Following))
+        Self(watch::Sender::new(Standing { term: 0, role: Role::Follows }))
     }
 
     /// Whether it may act at this moment. The time is asked as well: a process that was stopped for a while must not act on
     /// what it held before.
     pub fn acts(&self) -> bool {
-        match *self.0.borrow() {
-            Standing::Leading(until) => until.is_none_or(|until| Instant::now() < until),
-            Standing::Following | Standing::Lost => false,
+        match self.0.borrow().role {
+            Role::Leads(until) => until.is_none_or(|until| Instant::now() < until),
+            Role::Follows => false,
         }
     }
 
-    /// Waits until it leads for the first time.
-    pub async fn elected(&self) {
-        self.until(|standing| matches!(standing, Standing::Leading(_))).await;
+    /// How often it was elected so far.
+    pub fn term(&self) -> u64 {
+        self.0.borrow().term
     }
 
-    /// Waits until it led and does not any more.
-    pub async fn lost(&self) {
-        self.until(|standing| *standing == Standing::Lost).await;
+    /// Waits until it leads in a later term than `term`; gives that one.
+    pub async fn elected_after(&self, term: u64) -> u64 {
+        self.until(|standing| standing.term > term && standing.role != Role::Follows).await;
+        self.term()
+    }
+
+    /// Waits until this term is over.
+    pub async fn lost(&self, term: u64) {
+        self.until(|standing| standing.term != term || standing.role == Role::Follows).await;
     }
 
     async fn until(&self, wanted: impl FnMut(&Standing) -> bool) {
@@ -80,13 +91,18 @@ impl Lead {
         let _ = self.0.subscribe().wait_for(wanted).await;
     }
 
-    /// It does not act any more, and never will again.
-    pub fn give_up(&self) {
-        self.0.send_replace(Standing::Lost);
+    /// It does not act any more, before it is elected anew.
+    pub(super) fn give_up(&self) {
+        self.0.send_modify(|standing| standing.role = Role::Follows);
     }
 
     fn lead_until(&self, until: Instant) {
-        self.0.send_replace(Standing::Leading(Some(until)));
+        self.0.send_modify(|standing| {
+            if standing.role == Role::Follows {
+                standing.term = standing.term.saturating_add(1);
+            }
+            standing.role = Role::Leads(Some(until));
+        });
     }
 }
 
@@ -150,30 +166,31 @@ enum Tried {
     Others { holder: String },
 }
 
-/// Takes the Lease when it can, and renews it, until it is lost or `leave`: then it is given back, so that another takes over
-/// at once. `client` is the election's own: its requests must not queue behind others.
+/// Takes the Lease when it can, renews it, and follows again when it is lost, until `leave`: then it is given back, so that
+/// another takes over at once. `client` is the election's own: its requests must not queue behind others.
 pub async fn campaign(candidacy: Candidacy, client: Client, lead: Lead, leave: CancellationToken) {
     let api = Api::<Lease>::namespaced(client, &candidacy.namespace);
     let mut onlooker = Onlooker { identity: candidacy.identity.clone(), seen: None };
-    let held = tokio::select! {
-        held = win(&api, &candidacy, &mut onlooker, &lead) => held,
-        () = leave.cancelled() => return,
-    };
     let place = format!("{}/{}", candidacy.namespace, candidacy.name);
-    tracing::info!(identity = candidacy.identity, "this replica leads: it holds Lease {place}");
+    let stand = async {
+        loop {
+            let held = win(&api, &candidacy, &mut onlooker, &lead).await;
+            tracing::info!(identity = candidacy.identity, "this replica leads: it holds Lease {place}");
+            let why = keep(&api, &candidacy, &mut onlooker, &lead, held).await;
+            lead.give_up();
+            tracing::warn!(identity = candidacy.identity, "this replica does not lead any more: {why}");
+        }
+    };
     tokio::select! {
-        why = keep(&api, &candidacy, &mut onlooker, &lead, held) => {
-            lead.give_up();
-            tracing::error!("this replica does not lead any more: {why}");
-        }
-        () = leave.cancelled() => {
-            lead.give_up();
-            match timeout(TRY, give_back(&api, &candidacy)).await {
-                Ok(Ok(())) => tracing::info!("Lease {place} is given back"),
-                Ok(Err(error)) => tracing::warn!("Lease {place} could not be given back, and runs out: {error}"),
-                Err(_) => tracing::warn!("Lease {place} could not be given back in time, and runs out"),
-            }
-        }
+        () = stand => {}
+        () = leave.cancelled() => {}
+    }
+    lead.give_up();
+    match timeout(TRY, give_back(&api, &candidacy)).await {
+        Ok(Ok(true)) => tracing::info!("Lease {place} is given back"),
+        Ok(Ok(false)) => {}
+        Ok(Err(error)) => tracing::warn!("Lease {place} could not be given back, and runs out: {error}"),
+        Err(_) => tracing::warn!("Lease {place} could not be given back in time, and runs out"),
     }
 }
 
@@ -259,20 +276,20 @@ fn words(error: kube::Error) -> String {
     }
 }
 
-/// Lets go of the Lease, if it is still ours.
-async fn give_back(api: &Api<Lease>, candidacy: &Candidacy) -> Result<(), kube::Error> {
+/// Lets go of the Lease, if it is still ours; whether it was.
+async fn give_back(api: &Api<Lease>, candidacy: &Candidacy) -> Result<bool, kube::Error> {
     loop {
-        let Some(mut lease) = api.get_opt(&candidacy.name).await? else { return Ok(()) };
+        let Some(mut lease) = api.get_opt(&candidacy.name).await? else { return Ok(false) };
         let spec = lease.spec.get_or_insert_default();
         if spec.holder_identity.as_deref() != Some(&candidacy.identity) {
-            return Ok(());
+            return Ok(false);
         }
         spec.holder_identity = Some(String::new());
         spec.renew_time = Some(MicroTime(Timestamp::now()));
         match api.replace(&candidacy.name, &PostParams::default(), &lease).await {
             // A renewal of ours was still under way.
             Err(kube::Error::Api(error)) if error.code == 409 => {}
-            result => return result.map(|_| ()),
+            result => return result.map(|_| true),
         }
     }
 }
@@ -356,5 +373,18 @@ mod tests {
         assert!(lead.acts());
         lead.lead_until(Instant::now());
         assert!(!lead.acts());
+    }
+
+    #[tokio::test]
+    async fn a_term_that_is_over_is_over_though_the_next_has_begun() {
+        let lead = Lead::elected_only();
+        lead.lead_until(Instant::now() + DURATION);
+        let first = lead.elected_after(0).await;
+        lead.lead_until(Instant::now() + DURATION);
+        assert_eq!(lead.term(), first, "a renewal is no election");
+        lead.give_up();
+        lead.lead_until(Instant::now() + DURATION);
+        lead.lost(first).await;
+        assert_eq!(lead.elected_after(first).await, first + 1);
     }
 }

@@ -26,6 +26,14 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// Another replica leads: what is remembered is of a time that is over, and a run at rest is ended, so that its lock is
+    /// free. One in the middle of a step goes on to that step's end; whether there is such a one.
+    pub fn let_go(&mut self) -> bool {
+        let busy = self.run.take().filter(|run| !run.is_idle());
+        *self = Self { run: busy, ..Self::default() };
+        self.run.is_some()
+    }
+
     /// The status as it was last written, or as the watch has it.
     pub fn status(&mut self, watched: Option<&MigrationStatus>) -> MigrationStatus {
         if self.written.as_ref() == watched {

@@ -80,17 +80,6 @@ pub enum Error {
     Probes { address: std::net::SocketAddr, error: std::io::Error },
     #[error("the task that watches {0} ended, which it never should. Start Belay again, and report what it logged")]
     Ended(&'static str),
-    #[error(
-        "the Lease was lost: another replica leads, or may by now. What ran has come to its end. Start Belay again: it follows then"
-    )]
-    LeaseLost,
-}
-
-/// Why the operator stops.
-enum Why {
-    Asked,
-    LeaseLost,
-    Ended(&'static str),
 }
 
 /// Runs the operator until a signal asks it to stop.
@@ -156,33 +145,24 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
         None => None,
     };
 
+    let let_go = tokio::spawn(let_go_when_lost(context.clone()));
     let mut migrations = tokio::spawn(migration::run(context.clone(), changed_migrations, woken, stopped(&stop)));
     // None of them ends by itself. One that panicked would leave an operator that looks well and does nothing: a new
     // process is better, and finds in the ledgers where things are.
-    let why = tokio::select! {
-        () = signal() => Why::Asked,
-        () = lead.lost() => Why::LeaseLost,
-        _ = &mut migrations => Why::Ended("Migrations"),
-        _ = &mut databases => Why::Ended("PostgresDatabases"),
-        _ = &mut backups => Why::Ended("PostgresBackups"),
-        _ = &mut config_maps => Why::Ended("ConfigMaps"),
+    let ended = tokio::select! {
+        () = signal() => None,
+        _ = &mut migrations => Some("Migrations"),
+        _ = &mut databases => Some("PostgresDatabases"),
+        _ = &mut backups => Some("PostgresBackups"),
+        _ = &mut config_maps => Some("ConfigMaps"),
     };
-    match why {
-        Why::Asked => tracing::info!("asked to stop: runs in progress go on for at most {:?}", settings.drain_timeout),
-        Why::LeaseLost => {
-            tracing::error!("the Lease is lost: runs in progress go on to their end, and Belay stops then")
-        }
-        Why::Ended(what) => tracing::error!("the task that watches {what} ended: Belay stops, to be started anew"),
+    match ended {
+        None => tracing::info!("asked to stop: runs in progress go on for at most {:?}", settings.drain_timeout),
+        Some(what) => tracing::error!("the task that watches {what} ended: Belay stops, to be started anew"),
     }
     context.draining.store(true, Ordering::SeqCst);
     stop.cancel();
-    if let Why::LeaseLost = why {
-        // Their advisory locks keep the new leader from writing; a person may be in a hurry all the same.
-        tokio::select! {
-            () = until(&context, migration::Run::is_idle) => {}
-            () = signal() => {}
-        }
-    }
+    let_go.abort();
     drain(&context, settings.drain_timeout).await;
     for task in [databases, config_maps, backups, migrations] {
         task.abort();
@@ -193,12 +173,34 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
         let _ = election.await;
     }
     probes.abort();
-    match why {
-        Why::Asked => Ok(()),
-        // Following again in this process would be to begin with caches and memories of a time that is over.
-        Why::LeaseLost => Err(Error::LeaseLost),
-        Why::Ended(what) => Err(Error::Ended(what)),
+    ended.map_or(Ok(()), |what| Err(Error::Ended(what)))
+}
+
+/// Each time that the Lease is lost: lets go of what this replica has begun, but for steps in progress, which go on to their
+/// end under their advisory locks. When it leads again before that end, they are its runs as they were.
+async fn let_go_when_lost(context: Arc<Context>) {
+    let mut term = 0;
+    loop {
+        term = context.lead.elected_after(term).await;
+        context.lead.lost(term).await;
+        let mut busy = let_go(&context).await;
+        if busy > 0 {
+            tracing::info!(runs = busy, "runs in progress go on to the end of their step");
+        }
+        while busy > 0 && !context.lead.acts() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            busy = let_go(&context).await;
+        }
     }
+}
+
+/// Lets go of all but steps in progress; how many there are.
+async fn let_go(context: &Context) -> usize {
+    let mut busy = 0;
+    for entry in context.entries() {
+        busy += usize::from(entry.memory.lock().await.let_go());
+    }
+    busy
 }
 
 /// Stands for election, by a connection of its own, which the gate is not before.

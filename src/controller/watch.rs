@@ -16,7 +16,6 @@ use tokio::sync::SetOnce;
 
 use super::Context;
 use super::context::Watched;
-use super::lease::Lead;
 use crate::api::{Migration, PostgresBackup, PostgresDatabase};
 
 /// Set once a watch has read everything. (`Store::wait_until_ready` serves one waiter, and the controller is that one.)
@@ -116,11 +115,15 @@ pub async fn config_maps(context: Arc<Context>, scope: Scope) {
         .await;
 }
 
-/// Says once that this replica, which followed, leads: what the caches hold is then looked at, all of it.
+/// Says each time that this replica, which followed, leads: what the caches hold is then looked at, all of it.
 pub fn elected(context: &Context) -> impl Stream<Item = ()> + Send + use<> {
     let lead = context.lead.clone();
     // One that leads from the start sees every object as the watch brings it.
-    stream::iter((!lead.acts()).then_some(lead)).then(async |lead: Lead| lead.elected().await)
+    let term = if lead.acts() { lead.term() } else { 0 };
+    stream::unfold((lead, term), async |(lead, term)| {
+        let term = lead.elected_after(term).await;
+        Some(((), (lead, term)))
+    })
 }
 
 fn cached<K>(

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
 use kube::runtime::{WatchStreamExt, watcher};
+use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::shop::{SOON, Shop, ready};
@@ -19,7 +20,8 @@ const SLEEPING: &str =
 
 /// Ends when a session of the test's own holds a lock that all can see.
 const UNTIL_TOLD: &str =
-    "do $$ begin while not exists (select from pg_locks where locktype = 'advisory' and objid = 4242)
+    "do $$ begin while not exists (select from pg_locks join pg_database on pg_database.oid = database
+        where locktype = 'advisory' and objid = 4242 and datname = current_database())
     loop perform pg_sleep(0.05); end loop; end $$";
 
 /// Lets [`UNTIL_TOLD`] end, as long as the answer lives.
@@ -171,7 +173,7 @@ async fn a_leader_that_is_cut_off_finishes_its_statement_and_writes_nothing_more
     link.cut();
     leads(&shop, &follower).await;
     shop.reason("LockHeld").await;
-    assert!(leader.says("the Lease is lost") && leader.ended().is_none(), "{}", leader.log());
+    assert!(leader.says("this replica does not lead any more"), "{}", leader.log());
 
     // Whatever the former leader had to say, it could say from now on.
     let reasons = Arc::new(Mutex::new(Vec::new()));
@@ -187,12 +189,11 @@ async fn a_leader_that_is_cut_off_finishes_its_statement_and_writes_nothing_more
     let first = renewed(&shop).await;
     let later = async || (renewed(&shop).await != first).then_some(());
     shop.namespace.wait_for("a renewal", SOON, later).await;
-    assert!(leader.ended().is_none(), "it waits for its run: {}", leader.log());
 
     let _told = tell(&shop).await;
-    let success = shop.namespace.wait_for("the former leader's end", SOON, async || leader.ended()).await;
-    assert!(!success && leader.says("the Lease was lost"), "a new process is to follow: {}", leader.log());
     exactly_once(&shop).await;
+    follows(&shop, &leader).await;
+    assert_eq!(leader.ended(), None, "it is the one that takes over next: {}", leader.log());
     watched.abort();
     let mut reasons = reasons.lock().expect("nobody panics").clone();
     reasons.dedup();
@@ -208,25 +209,55 @@ async fn a_former_leader_that_is_asked_to_stop_does_not_wait_for_its_run_for_eve
     migrate(&shop, UNTIL_TOLD).await;
     shop.until(SLEEPING, "1").await;
     link.cut();
-    let lost = async || leader.says("the Lease is lost").then_some(());
+    let lost = async || leader.says("this replica does not lead any more").then_some(());
     shop.namespace.wait_for("the Lease's loss", SOON, lost).await;
     leader.terminate();
     let success = shop.namespace.wait_for("the former leader's end", SOON, async || leader.ended()).await;
-    assert!(!success && leader.says("the drain timeout is over"), "{}", leader.log());
+    assert!(success && leader.says("the drain timeout is over"), "{}", leader.log());
     assert_eq!((shop.ledger().await, shop.tables().await), ("001,002".to_owned(), "log".to_owned()));
 }
 
 #[tokio::test]
-async fn a_leader_from_whom_the_lease_is_taken_ends_and_writes_nothing_more() {
+async fn a_leader_that_lost_the_lease_and_has_it_again_in_the_same_statement_goes_on_as_if_nothing_had_been() {
+    let shop = Shop::new("again").await;
+    let link = crate::support::link::Link::to(shop.namespace.cluster.kubeconfig()).await;
+    let mut operator = Operator::replica(&shop.namespace, Some(link.kubeconfig()));
+    migrate(&shop, UNTIL_TOLD).await;
+    shop.until(SLEEPING, "1").await;
+    let run = shop.reason("Applying").await["run"]["id"].clone();
+    link.cut();
+    let lost = async || operator.says("this replica does not lead any more").then_some(());
+    shop.namespace.wait_for("the Lease's loss", SOON, lost).await;
+    link.mend();
+    let elections = async || (operator.log().matches("this replica leads").count() == 2).then_some(());
+    shop.namespace.wait_for("its election anew", SOON, elections).await;
+    // One that is alone must not leave everything else lying for as long as one statement takes.
+    shop.migration("preview", &[("001_a.sql", "create table a ();")], json!({ "suspend": true })).await;
+    shop.reason_of("preview", "DatabaseInUse").await;
+    let status = shop.status().await;
+    assert_eq!((ready(&status)["reason"].as_str(), &status["run"]["id"]), (Some("Applying"), &run));
+    let _told = tell(&shop).await;
+    exactly_once(&shop).await;
+    assert_eq!(operator.ended(), None);
+}
+
+#[tokio::test]
+async fn a_leader_from_whom_the_lease_is_taken_does_nothing_until_it_has_it_again() {
     let shop = Shop::new("taken").await;
-    let mut leader = Operator::replica(&shop.namespace, None);
+    let leader = Operator::replica(&shop.namespace, None);
     leads(&shop, &leader).await;
     let other = r#"{"spec": {"holderIdentity": "another"}}"#;
     shop.namespace.kubectl(&["patch", "lease", "belay", "--type", "merge", "--patch", other]);
-    let success = shop.namespace.wait_for("the former leader's end", SOON, async || leader.ended()).await;
-    assert!(!success && leader.says("another has taken the Lease"), "{}", leader.log());
-    let holder = shop.namespace.kubectl(&["get", "lease", "belay", "--output", "jsonpath={.spec.holderIdentity}"]);
-    assert_eq!(holder, "another", "it gives back what is its own only");
+    let lost = async || leader.says("another has taken the Lease").then_some(());
+    shop.namespace.wait_for("the Lease's loss", SOON, lost).await;
+    migrate(&shop, "select 1").await;
+    let elections = async || (leader.log().matches("this replica leads").count() == 2).then_some(());
+    shop.namespace.wait_for("its election anew", SOON, elections).await;
+    exactly_once(&shop).await;
+    let log = leader.log();
+    let (follows, leads) = (log.find("has taken the Lease"), log.rfind("this replica leads"));
+    let between = &log[follows.expect("it lost")..leads.expect("it leads")];
+    assert!(!between.contains("decided"), "{log}");
 }
 
 /// When the Lease was renewed.
