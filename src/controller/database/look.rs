@@ -9,6 +9,7 @@ use crate::api::PostgresDatabase;
 use crate::controller::migration::Trouble;
 use crate::controller::{Context, connection};
 use crate::postgres::{Engine, Identity, PostgresError};
+use crate::script::Version;
 
 /// How soon a server that could not be looked at is looked at again.
 const RETRY: Duration = Duration::from_secs(30);
@@ -30,7 +31,7 @@ pub struct Seen {
     pub identity: Identity,
     pub size_bytes: i64,
     /// The version that the ledger shows.
-    pub version: Option<String>,
+    pub version: Option<Version>,
 }
 
 /// Looks at the server.
@@ -67,6 +68,6 @@ async fn read(engine: &mut Engine) -> Result<Seen, PostgresError> {
     Ok(Seen {
         identity: engine.identity().clone(),
         size_bytes: engine.size_bytes().await?,
-        version: ledger.current().map(|row| row.version.to_string()),
+        version: ledger.current().map(|row| row.version.clone()),
     })
 }

@@ -16,8 +16,9 @@ use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::ObjectRef;
 
 use super::context::Watched;
+use super::pin::{self, Pin};
 use super::{Context, invalid, watch};
-use crate::api::PostgresDatabase;
+use crate::api::{ACCEPT, PostgresDatabase};
 use look::Look;
 
 /// As many servers are looked at at once.
@@ -26,6 +27,29 @@ const CONCURRENCY: u16 = 8;
 /// What was last seen of each Database, by UID.
 #[derive(Default)]
 pub struct Looks(Mutex<HashMap<String, Look>>);
+
+/// What each Database is pinned to, by UID, and how often a person has moved the pin: sooner than the watch brings the
+/// status back.
+#[derive(Default)]
+pub struct Pins(Mutex<HashMap<String, (Pin, u32)>>);
+
+impl Pins {
+    /// What a Database is pinned to, and how often a person has moved that.
+    pub fn get(&self, database: &PostgresDatabase) -> (Pin, u32) {
+        let pins = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = pins.get(&database.uid().unwrap_or_default()).cloned();
+        known.unwrap_or_else(|| (database.status.as_ref().map(Pin::of).unwrap_or_default(), 0))
+    }
+
+    fn keep(&self, uid: String, pin: Pin, moved: u32) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, (pin, moved));
+    }
+
+    /// The object is gone.
+    pub fn forget(&self, uid: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+}
 
 impl Looks {
     /// The next reconcile looks anew: something has changed on the server.
@@ -87,13 +111,36 @@ async fn reconcile(watched: Arc<Watched<PostgresDatabase>>, context: Arc<Context
     let look = match context.looks.fresh(&uid, database.metadata.generation, now) {
         Some(look) => look,
         None => {
-            let look = look::look(database, &context, now).await;
+            let look = pinned(database, look::look(database, &context, now).await, &context);
             context.looks.keep(uid, look.clone());
             look
         }
     };
     report::report(database, &look, &context, now).await?;
     Ok(Action::requeue(until(look.until, Timestamp::now())))
+}
+
+/// What was seen, if it is still the database that it was; the pin goes along with it.
+fn pinned(database: &PostgresDatabase, mut look: Look, context: &Context) -> Look {
+    let Ok(seen) = &look.seen else { return look };
+    let (pin, moved) = context.pins.get(database);
+    let now = Pin::seen(&seen.identity, seen.version.as_ref());
+    match pin::check(database, &pin, &now) {
+        Ok(accepted) => {
+            context.pins.keep(database.uid().unwrap_or_default(), now, moved + u32::from(accepted));
+            if accepted {
+                tracing::warn!(
+                    database = database.name_any(),
+                    namespace = database.namespace(),
+                    accepted = database.annotations().get(ACCEPT),
+                    "a person accepted what this database is now"
+                );
+                context.wake_migrations_of(&database.namespace().unwrap_or_default(), &database.name_any());
+            }
+        }
+        Err(trouble) => look.seen = Err(trouble),
+    }
+    look
 }
 
 fn until(then: Timestamp, now: Timestamp) -> Duration {
