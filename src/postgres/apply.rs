@@ -70,6 +70,7 @@ impl Engine {
         cancel: &CancellationToken,
     ) -> Result<(), ApplyError> {
         self.require_lock()?;
+        self.notices.clear();
         let run = RunContext { started: self.now().await?, ..run.clone() };
         let size = match mode {
             TransactionMode::PerScript => 1,
@@ -126,7 +127,10 @@ impl Engine {
     /// One unit, as often as it takes.
     async fn apply_one(&mut self, mut task: Task<'_>) -> Result<(), ApplyError> {
         let patience = Patience::new(self.target.locks.retry_for);
+        let heard = self.notices.len();
         loop {
+            // Of what is tried again only the last try counts.
+            self.notices.truncate(heard);
             let backend = self.session.as_ref().map(|session| session.backend.clone());
             let outcome = self.attempt(&task).await;
             match outcome {

@@ -16,6 +16,7 @@ use super::engine::Engine;
 use super::error::PostgresError;
 use super::failpoint;
 use super::message::{Copy, Message, Part, Piece, Place, Sql, Try};
+use super::notice;
 use super::quote::{Ident, Literal};
 use super::retry::{self, Waits};
 use super::server_error::ServerError;
@@ -188,13 +189,14 @@ impl Engine {
             task.cancel.cancelled().await;
             cancel_until_dropped(&self.target, &self.application, &backend).await
         });
-        let mut work = pin!(pieces(&mut session.connection, &message.pieces));
-        let mut sent = tokio::select! {
+        let mut work = pin!(notice::listen(pieces(&mut session.connection, &message.pieces)));
+        let (mut sent, heard) = tokio::select! {
             biased;
             sent = &mut work => sent,
             _ = &mut stop => unreachable!("cancelling ends only when it is dropped"),
             _ = &mut watch => unreachable!("watching ends only when it is dropped"),
         };
+        notice::keep(&mut self.notices, &script.file_name, heard);
         if let Sent::Failed { fault: Fault::Server(error), .. } = &mut sent
             && waited_too_long.load(Ordering::Relaxed)
             && error.sql_state == QUERY_CANCELED

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::connect::{self, CHECK_INTERVAL, Connected, Identity};
 use super::error::PostgresError;
 use super::failpoint;
+use super::notice::Notice;
 use super::quote::{Ident, Literal, Path};
 use super::retry;
 use super::session::{Backend, Fault, Row, Session, text};
@@ -40,6 +41,8 @@ pub struct Engine {
     pub(super) deadlock_timeout: Duration,
     pub(super) options_taken: bool,
     pub(super) locked: bool,
+    /// What the server said beside its answers, since the last run began.
+    pub(super) notices: Vec<Notice>,
     /// What the ledger said of itself when it was last read; None: not read yet.
     pub(super) ledger: Option<super::ledger::Head>,
 }
@@ -64,6 +67,7 @@ impl Engine {
             deadlock_timeout: connected.deadlock_timeout,
             options_taken: connected.options_taken,
             locked: false,
+            notices: Vec::new(),
             ledger: None,
             target,
         };
@@ -162,6 +166,11 @@ impl Engine {
     /// Which server and database this is.
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// What the server said beside its answers while scripts ran, for as much of it as is kept.
+    pub fn notices(&self) -> &[Notice] {
+        &self.notices
     }
 
     /// What it is connected to.
