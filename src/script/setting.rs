@@ -24,7 +24,8 @@ pub(super) fn taken(words: &Words) -> Option<&'static str> {
         ("client_encoding", value)
     } else {
         let (name, value) = assigned(words)?;
-        (words.text(name), value)
+        // In quotes too it is found in any case.
+        (words.text(name).trim_matches('"'), value)
     };
     let (name, harmless) = KEPT.iter().find(|(kept, _)| kept.eq_ignore_ascii_case(name))?;
     let value = words.text(value).trim_matches('\'').to_ascii_lowercase();

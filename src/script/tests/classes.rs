@@ -152,6 +152,7 @@ fn settings_that_belay_stands_on_are_refused() {
     for text in [
         "set standard_conforming_strings = off",
         "set session standard_conforming_strings to 'off'",
+        "set local \"Standard_Conforming_Strings\" = off",
         "set client_encoding to latin1",
         "set names 'latin1'",
         "set default_transaction_read_only = on",
