@@ -6,12 +6,14 @@ mod postgres {
     mod apply;
     mod cancel;
     mod connect;
+    mod corpus;
     mod guard;
     mod ledger;
     mod lock;
     mod locks;
     mod lost;
     mod pooler;
+    mod reading;
     mod scripts;
     mod tls;
 }
