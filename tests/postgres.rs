@@ -12,7 +12,9 @@ mod postgres {
     mod lock;
     mod locks;
     mod lost;
+    mod mutations;
     mod pooler;
+    mod psql;
     mod reading;
     mod scripts;
     mod tls;

@@ -154,6 +154,7 @@ fn settings_that_belay_stands_on_are_refused() {
         "set session standard_conforming_strings to 'off'",
         "set local \"Standard_Conforming_Strings\" = off",
         "set client_encoding to latin1",
+        "set local belay.attempt = 'x'",
         "set names 'latin1'",
         "set default_transaction_read_only = on",
         "set local transaction_read_only = on",

@@ -206,7 +206,7 @@ fn psql_commands_are_refused_by_name_with_what_to_write_instead() {
         ("select 1 \\gset\n", "\\gset ", "semicolon", 1, 10),
         ("select 1 \\; select 2;", "\\; ", "plain semicolon", 1, 10),
         ("\\.\nselect 1;", "\\. ", "ends the data", 1, 1),
-        ("\\d+ t\n", "\\d+ ", "write it in SQL", 1, 1),
+        ("\\d+ t\n", "\\d+ ", "what psql shows", 1, 1),
         ("\\restrict a \\i x\nselect 1;", "\\restrict ", "write it in SQL", 1, 1),
         ("\\restrict é\nselect 1;", "\\restrict ", "write it in SQL", 1, 1),
         ("select a \\ b", "a backslash", "write it in SQL", 1, 10),
