@@ -12,6 +12,7 @@ mod postgres {
     mod lock;
     mod locks;
     mod lost;
+    mod majors;
     mod mutations;
     mod pooler;
     mod psql;
