@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use belay::api::{Reason, TransactionMode};
 use belay::plan::{Ledger, PlannedScript, Policy, plan};
 use belay::postgres::{Engine, Locks};
-use belay::script::{History, Script};
+use belay::script::{Class, History, Script};
 use tokio_util::sync::CancellationToken;
 
 use super::corpus::corpus;
-use super::reading::answers;
+use super::reading::{answers, run_pieces};
 use super::scripts::{claimed, run};
 use crate::support::invariants;
 use crate::support::postgres::{Postgres, TestDatabase};
@@ -158,7 +158,9 @@ fn marked(number: usize, text: &str) -> Option<(Arc<Script>, bool)> {
     );
     let read = |text: &str| {
         let history = History::from_files([(format!("{number}_mutant.sql"), text.as_bytes().to_vec())]).ok()?;
-        history.latest().filter(|script| script.unsupported.is_none()).cloned()
+        let in_transaction = |script: &Script| script.statements.iter().all(|one| one.class == Class::InTransaction);
+        let mut scripts = history.scripts().filter(|script| script.unsupported.is_none() && in_transaction(script));
+        scripts.next().cloned()
     };
     read(&marked).map(|script| (script, true)).or_else(|| Some((read(&text)?, false)))
 }
@@ -277,6 +279,10 @@ impl Bench {
         other.admin("CREATE TABLE marks (script int, place text); GRANT ALL ON marks TO PUBLIC").await;
         for tried in self.tried.iter().filter(|tried| tried.applied) {
             let mut owner = other.owner().await;
+            if tried.script.statements.iter().any(|statement| statement.copy_data.is_some()) {
+                run_pieces(&mut owner, &tried.script.text, &tried.script).await;
+                continue;
+            }
             let sql = format!("BEGIN;\n{}\n;COMMIT", tried.script.executable());
             let answered = answers(&mut owner, &sql).await;
             let answered = answered.unwrap_or_else(|error| panic!("{}: {error}: {}", tried.number, tried.script.text));

@@ -23,7 +23,7 @@ pub async fn answers(connection: &mut PgConnection, sql: &str) -> Result<usize, 
 }
 
 /// Sends a script's statements one by one, in one transaction.
-async fn run_pieces(connection: &mut PgConnection, name: &str, script: &Script) {
+pub async fn run_pieces(connection: &mut PgConnection, name: &str, script: &Script) {
     answers(connection, "BEGIN").await.unwrap();
     for statement in &script.statements {
         let text = script.statement_text(statement);
