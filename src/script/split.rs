@@ -159,7 +159,9 @@ impl<'a> Splitter<'a> {
     }
 
     fn keep(&mut self, token: Token, depth: u32) {
-        if self.tokens.len() < MOST {
+        // Behind a long list in parentheses, what the statement does with it still counts.
+        let most = if depth == 0 { 2 * MOST } else { MOST };
+        if self.tokens.len() < most {
             self.tokens.push((token, depth));
         }
     }

@@ -81,6 +81,23 @@ async fn every_hard_script_is_applied() {
     .await;
 }
 
+#[tokio::test]
+async fn a_dump_as_pg_dump_17_writes_it_is_applied_from_17_on() {
+    let (_, dump) = corpus("runs").into_iter().find(|(name, _)| name == "pg_dump.sql").expect("it is there");
+    let dump = String::from_utf8(dump).unwrap();
+    let idle = "SET idle_in_transaction_session_timeout = 0;";
+    let text = dump.replace(idle, &format!("{idle}\nSET transaction_timeout = 0;"));
+    assert!(text.contains("transaction_timeout = 0;\n") && text.contains("\n\\restrict ") && text.len() > dump.len());
+    on_each(false, async |major, database| {
+        let mut engine = claimed(database.engine().await).await;
+        match apply(&mut engine, &[("001_dump.sql", &text)]).await {
+            Ok(()) => assert!(major >= 17 && exists(database, "dumped.orders").await, "{major}"),
+            Err(error) => assert!(major < 17 && error.failure().line == Some(14), "{major}: {error}"),
+        }
+    })
+    .await;
+}
+
 /// Everything that statements below speak of.
 const SETUP: &str = "CREATE TABLE t (id int); CREATE INDEX i ON t (id); CREATE TABLE p (id int) PARTITION BY RANGE (id); \
      CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (9); CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (9) TO (99); \

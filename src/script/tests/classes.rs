@@ -169,6 +169,8 @@ fn data_to_the_client_is_refused() {
     for text in ["copy t to stdout", "copy (select 1) to STDOUT with (format csv)"] {
         assert_eq!(script(text).unsupported.map(|u| u.kind), Some(UnsupportedKind::CopyData), "{text}");
     }
+    let long = format!("copy (values (0){}) to stdout", ", (1, 2)".repeat(3000));
+    assert_eq!(script(&long).unsupported.map(|u| u.kind), Some(UnsupportedKind::CopyData));
 }
 
 #[test]
