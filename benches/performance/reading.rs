@@ -25,12 +25,12 @@ const HARD: &[&str] = &[
 pub fn measure() -> String {
     let rows = "INSERT INTO orders (id, name, total) VALUES (42, 'Anna; ''A''', 12.50);\n";
     let mut table = format!(
-        "| 1 MiB of | statements | median ms | MB/s |\n| --- | ---: | ---: | ---: |\n{}{}{}",
+        "| 1 MiB of | statements | least ms | median ms | MB/s |\n| --- | ---: | ---: | ---: | ---: |\n{}{}{}",
         row("tables with their columns", &[TABLES]),
         row("`INSERT` of one row each", &[rows]),
         row("function bodies, quotes, a dump", HARD),
     );
-    table.push_str(&format!("\nMedian of {RUNS} readings each, one thread.\n"));
+    table.push_str(&format!("\n{RUNS} readings each, one thread; the speed is the median's.\n"));
     table
 }
 
@@ -53,5 +53,6 @@ fn row(what: &str, parts: &[&str]) -> String {
     durations.sort();
     let median = durations[RUNS / 2].as_secs_f64();
     let speed = text.len() as f64 / 1e6 / median;
-    format!("| {what} | {statements} | {:.1} | **{speed:.0}** |\n", median * 1e3)
+    let least = durations[0].as_secs_f64() * 1e3;
+    format!("| {what} | {statements} | {least:.1} | {:.1} | **{speed:.0}** |\n", median * 1e3)
 }
