@@ -7,13 +7,18 @@ mod postgres {
     mod cancel;
     mod connect;
     mod copy;
+    mod corpus;
     mod guard;
     mod ledger;
     mod lock;
     mod locks;
     mod lost;
+    mod majors;
+    mod mutations;
     mod outside;
     mod pooler;
+    mod psql;
+    mod reading;
     mod scripts;
     mod tls;
 }

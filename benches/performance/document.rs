@@ -1,4 +1,4 @@
-//! docs/performance.md: the part of it that is measured, between two marks.
+//! docs/performance.md: the parts of it that are measured, each between two marks.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,9 +7,6 @@ use jiff::Timestamp;
 
 use crate::support::cluster::Cluster;
 use crate::support::postgres::Postgres;
-
-const BEGIN: &str = "<!-- measured: begin -->";
-const END: &str = "<!-- measured: end -->";
 
 /// The load averages of 1, 5 and 15 minutes.
 pub fn load() -> String {
@@ -35,16 +32,24 @@ pub async fn circumstances(cluster: &Cluster, server: &Postgres, before: &str) -
     )
 }
 
-/// Puts the figures in the place of the former ones.
+/// The build and the machine, for what needs neither server nor cluster.
+pub fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let commit = said(Command::new("git").args(["describe", "--always", "--dirty"]).current_dir(root()));
+    format!("The release build of {commit}, {:.0}; {cores} cores; load average: {}.\n", Timestamp::now(), load())
+}
+
+/// Puts the figures of this part in the place of the former ones.
 ///
 /// # Panics
 /// When the document has lost its marks.
-pub fn write(figures: &str) {
+pub fn write(part: &str, figures: &str) {
+    let (begin, end) = (format!("<!-- {part}: begin -->"), format!("<!-- {part}: end -->"));
     let path = Path::new(root()).join("docs/performance.md");
     let text = std::fs::read_to_string(&path).expect("docs/performance.md");
-    let (head, rest) = text.split_once(BEGIN).expect("the first mark");
-    let (_, tail) = rest.split_once(END).expect("the second mark");
-    std::fs::write(&path, format!("{head}{BEGIN}\n{figures}{END}{tail}")).expect("docs/performance.md");
+    let (head, rest) = text.split_once(&begin).expect("the first mark");
+    let (_, tail) = rest.split_once(&end).expect("the second mark");
+    std::fs::write(&path, format!("{head}{begin}\n{figures}{end}{tail}")).expect("docs/performance.md");
     eprintln!("written to docs/performance.md");
 }
 

@@ -6,6 +6,7 @@
 mod audit;
 mod backup;
 mod document;
+mod reading;
 mod ready;
 mod sample;
 #[path = "../../tests/support/mod.rs"]
@@ -19,6 +20,13 @@ use support::postgres::Postgres;
 async fn main() {
     // `cargo test --all-targets` runs benches too, without this argument.
     if !std::env::args().any(|argument| argument == "--bench") {
+        return;
+    }
+    let reading = format!("{}\n{}", document::machine(), reading::measure());
+    eprintln!("{reading}");
+    document::write("reading", &reading);
+    // `cargo bench --bench performance reading` needs no cluster.
+    if std::env::args().any(|argument| argument == "reading") {
         return;
     }
     let cluster = Cluster::connect().await;
@@ -41,7 +49,7 @@ async fn main() {
         document::circumstances(&cluster, &server, &before).await,
         ready.markdown(),
     );
-    document::write(&figures);
+    document::write("measured", &figures);
 }
 
 /// A throwaway server; where the cluster's node is this machine, its Pods reach it too.

@@ -21,7 +21,7 @@ use super::quote::{Ident, Literal};
 use super::retry::{self, Waits};
 use super::server_error::ServerError;
 use super::session::{Fault, text};
-use super::sqlstate::{LOCK_NOT_AVAILABLE, QUERY_CANCELED};
+use super::sqlstate::{LOCK_NOT_AVAILABLE, QUERY_CANCELED, SYNTAX_ERROR};
 use super::watch::{Blocker, Watch};
 use crate::api::TransactionMode;
 use crate::plan::PlannedScript;
@@ -362,6 +362,12 @@ pub(super) fn stop(
         None => (None, Place::Before),
     };
     let place = match (character, by_count) {
+        // Belay's own SQL has no errors of syntax: the script's last statement ran on into it.
+        (None, _) if completed == 0 && error.sql_state == SYNTAX_ERROR && error.position.is_some() => {
+            let statement = script.statements.len().saturating_sub(1);
+            let before = script.statements.last().and_then(|last| script.text.get(..last.range.end));
+            StopPlace::Script { statement, character: before.map(|before| before.chars().count() + 1) }
+        }
         (Some(character), _) => {
             let byte = script.byte_of_char(character);
             let statement = script.statement_at(byte).map_or(0, |(number, _)| number.saturating_sub(1));

@@ -123,6 +123,10 @@ impl<'a> Splitter<'a> {
                 open.previous = token;
                 open.range.end = token.end;
                 let depth = open.depth;
+                // No CASE goes on behind a semicolon: what looked like one was a label without AS.
+                if depth == 0 {
+                    open.blocks = 1;
+                }
                 self.keep(token, depth);
             }
         }
@@ -162,12 +166,15 @@ impl<'a> Splitter<'a> {
     }
 
     fn keep(&mut self, token: Token, depth: u32) {
-        if self.tokens.len() < MOST {
+        // Behind a long list in parentheses, what the statement does with it still counts.
+        let most = if depth == 0 { 2 * MOST } else { MOST };
+        if self.tokens.len() < most {
             self.tokens.push((token, depth));
         }
     }
 
-    /// BEGIN ATOMIC opens the body of a function, in which CASE and END pair, and END closes it.
+    /// BEGIN ATOMIC opens the body of a function, in which CASE and END pair. The END that closes it stands
+    /// where a statement would begin; any other is a label without AS.
     fn block(&mut self, previous: Token, word: &str) {
         let Some(open) = &mut self.open else { return };
         let is = |keyword: &str| word.eq_ignore_ascii_case(keyword);
@@ -183,7 +190,7 @@ impl<'a> Splitter<'a> {
         } else if previous.kind != Kind::Dot && !previous_is("AS") {
             if is("CASE") {
                 open.blocks = open.blocks.saturating_add(1);
-            } else if is("END") {
+            } else if is("END") && (open.blocks > 1 || previous.kind == Kind::Semicolon || previous_is("ATOMIC")) {
                 open.blocks -= 1;
             }
         }

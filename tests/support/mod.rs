@@ -2,12 +2,15 @@
 #![allow(dead_code)]
 
 pub mod cluster;
+pub mod invariants;
 pub mod operator;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod proxy;
 
 use std::time::{Duration, Instant};
+
+use belay::script;
 
 /// Polls until `condition` gives something; panics with `what` after `limit`.
 pub async fn eventually<T>(what: &str, limit: Duration, mut condition: impl AsyncFnMut() -> Option<T>) -> T {

@@ -49,7 +49,22 @@ impl Postgres {
 
     /// The same, with lines of postgresql.conf.
     pub fn start_with(configuration: &[&str]) -> Self {
-        let bin = binaries();
+        Self::start_from(binaries(), configuration)
+    }
+
+    /// A server of this major version, one of [`MAJORS`].
+    pub fn start_major(major: u32) -> Self {
+        Self::start_from(binaries_of(major), &["max_prepared_transactions = 5"])
+    }
+
+    /// The server of this major version that the tests of this process share.
+    pub fn shared_major(major: u32) -> &'static Self {
+        static SHARED: [OnceLock<Postgres>; MAJORS.len()] = [const { OnceLock::new() }; MAJORS.len()];
+        let n = MAJORS.iter().position(|one| *one == major).expect("a supported major");
+        SHARED[n].get_or_init(|| Self::start_major(major))
+    }
+
+    fn start_from(bin: PathBuf, configuration: &[&str]) -> Self {
         let directory = unprivileged("mktemp").args(["-d", "-t", "belay-postgres.XXXXXX"]).output().expect("mktemp");
         let directory = PathBuf::from(String::from_utf8(directory.stdout).expect("a path").trim());
         assert!(directory.is_absolute(), "mktemp gave no directory");
@@ -195,6 +210,37 @@ impl TestDatabase {
         done.unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
 
+    /// One of PostgreSQL's clients, as the superuser of this database.
+    fn client(&self, name: &str) -> Command {
+        let mut command = unprivileged(binaries().join(name));
+        command.current_dir("/").args(["-U", "postgres", "-p", &self.port.to_string(), "-d", &self.name, "-h"]);
+        command.arg(&self.socket);
+        command
+    }
+
+    /// What pg_dump writes of it, with these arguments besides.
+    pub fn dump_as_written(&self, arguments: &[&str]) -> String {
+        let dump = self.client("pg_dump").args(arguments).output().expect("pg_dump runs");
+        assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
+        String::from_utf8(dump.stdout).expect("a dump is UTF-8")
+    }
+
+    /// Has psql run a script, which must not fail.
+    pub fn psql(&self, script: &[u8]) {
+        let mut psql = self.client("psql");
+        psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut psql = psql.spawn().expect("psql runs");
+        psql.stdin.take().expect("stdin").write_all(script).expect("it reads all of it");
+        assert!(psql.wait().expect("psql ends").success(), "{}", String::from_utf8_lossy(script));
+    }
+
+    /// The same without pg_dump's random marks, to be compared.
+    pub fn dump(&self, arguments: &[&str]) -> String {
+        let text = self.dump_as_written(arguments);
+        let marks = |line: &&str| !line.starts_with("\\restrict") && !line.starts_with("\\unrestrict");
+        text.lines().filter(marks).collect::<Vec<_>>().join("\n")
+    }
+
     /// One value, read by the superuser. The query casts it to text.
     pub async fn value(&self, sql: &str) -> Option<String> {
         let mut connection = self.superuser().await;
@@ -265,6 +311,22 @@ pub fn binaries() -> PathBuf {
     }
     let output = Command::new("pg_config").arg("--bindir").output().expect("PostgreSQL's server is installed");
     PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
+}
+
+/// Every major version of PostgreSQL that Belay supports.
+pub const MAJORS: [u32; 5] = [14, 15, 16, 17, 18];
+
+/// The same of one major version: Debian's, or what tests/cluster/postgres-majors brings.
+fn binaries_of(major: u32) -> PathBuf {
+    let debian = PathBuf::from(format!("/usr/lib/postgresql/{major}/bin"));
+    if debian.join("initdb").exists() {
+        return debian;
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cluster/postgres-majors");
+    let output =
+        Command::new(script).arg(major.to_string()).stderr(Stdio::inherit()).output().expect("the script runs");
+    assert!(output.status.success(), "no PostgreSQL {major}");
+    PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim())
 }
 
 /// Runs a command to its end; panics with what it said if it failed.
