@@ -6,6 +6,8 @@ mod postgres {
     mod apply;
     mod cancel;
     mod connect;
+    mod effect_examples;
+    mod effects;
     mod guard;
     mod ledger;
     mod lock;

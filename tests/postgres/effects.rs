@@ -1,0 +1,193 @@
+//! What the tables of src/script/effect say, row by row, against what the server does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use belay::script::{Effect, History, forms};
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Row};
+
+use super::effect_examples::{EXAMPLES, Example, How, SCHEMA};
+use crate::support::postgres::{Postgres, TestDatabase};
+use crate::support::{SOON, eventually};
+
+/// Relation → its strongest lock.
+type Locks = BTreeMap<String, String>;
+
+fn effect(sql: &str) -> Effect {
+    let history = History::from_files([("001_a.sql".to_owned(), sql.as_bytes().to_vec())])
+        .unwrap_or_else(|faults| panic!("{sql}: {faults:?}"));
+    let script = history.latest().unwrap();
+    assert_eq!(script.statements.len(), 1, "{sql}");
+    script.statements[0].effect.clone()
+}
+
+async fn database() -> TestDatabase {
+    let database = Postgres::shared().database().await;
+    database
+        .admin(&format!("{SCHEMA}; CREATE TABLE owned (id int); ALTER TABLE owned OWNER TO {}", database.role))
+        .await;
+    database
+}
+
+async fn run(connection: &mut PgConnection, sql: &str) {
+    let done = sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await;
+    done.unwrap_or_else(|error| panic!("{sql}: {error}"));
+}
+
+/// The relations outside the system's schemas: their OIDs.
+async fn relations(connection: &mut PgConnection) -> Vec<i64> {
+    let sql = "SELECT c.oid::bigint FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace \
+               WHERE nspname NOT IN ('pg_catalog', 'information_schema') AND nspname !~ '^pg_(toast|temp)'";
+    sqlx::query_scalar(sql).fetch_all(connection).await.unwrap()
+}
+
+/// The strongest lock of a backend on each of these relations, held or asked for. Indexes and sequences count if they are
+/// named: they go with their table.
+async fn locks(connection: &mut PgConnection, pid: i32, before: &[i64], named: &[String]) -> Locks {
+    let rows = sqlx::query(
+        "SELECT relname::text, mode FROM pg_locks l JOIN pg_class c ON c.oid = l.relation \
+         WHERE l.pid = $1 AND locktype = 'relation' AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+         AND c.oid::bigint = ANY($2) AND (relkind IN ('r', 'p', 'v', 'm', 'f', 'c') OR relname = ANY($3))",
+    )
+    .bind(pid)
+    .bind(before)
+    .bind(named)
+    .fetch_all(connection)
+    .await
+    .unwrap();
+    let mut strongest: BTreeMap<String, usize> = BTreeMap::new();
+    for row in rows {
+        let (relation, mode): (String, String) = (row.get(0), row.get(1));
+        let rank = MODES.iter().position(|(name, _)| *name == mode).unwrap_or_else(|| panic!("{mode}"));
+        strongest.entry(relation).and_modify(|known| *known = rank.max(*known)).or_insert(rank);
+    }
+    strongest.into_iter().map(|(relation, rank)| (relation, MODES[rank].1.to_owned())).collect()
+}
+
+/// pg_locks' names and the documentation's, weakest first: not taken from what is tested.
+const MODES: [(&str, &str); 8] = [
+    ("AccessShareLock", "ACCESS SHARE"),
+    ("RowShareLock", "ROW SHARE"),
+    ("RowExclusiveLock", "ROW EXCLUSIVE"),
+    ("ShareUpdateExclusiveLock", "SHARE UPDATE EXCLUSIVE"),
+    ("ShareLock", "SHARE"),
+    ("ShareRowExclusiveLock", "SHARE ROW EXCLUSIVE"),
+    ("ExclusiveLock", "EXCLUSIVE"),
+    ("AccessExclusiveLock", "ACCESS EXCLUSIVE"),
+];
+
+/// What the effect says, of relations that were there before.
+fn told(effect: &Effect) -> Locks {
+    let bare = |name: &str| name.rsplit('.').next().unwrap_or(name).trim_matches('"').to_owned();
+    effect.locks.iter().map(|lock| (bare(&lock.relation), lock.mode.to_string())).collect()
+}
+
+/// Whether the server locks what is not told by name.
+fn has_more(effect: &Effect, seen: &Locks) -> bool {
+    let told = told(effect);
+    seen.keys().any(|relation| !told.contains_key(relation))
+}
+
+/// What is wrong with what is told, if anything.
+fn differ(example: &Example, effect: &Effect, seen: &Locks) -> Option<String> {
+    let told = told(effect);
+    let missing: Vec<_> = told.iter().filter(|(relation, mode)| seen.get(*relation) != Some(*mode)).collect();
+    let untold: Vec<_> = seen.iter().filter(|(relation, _)| !told.contains_key(*relation)).collect();
+    let wrong = !missing.is_empty() || !untold.is_empty() && effect.more.is_none();
+    wrong.then(|| {
+        format!("{}: {}\n    told {told:?}, more {:?}\n    seen {seen:?}", example.form, example.sql, effect.more)
+    })
+}
+
+#[test]
+fn every_row_has_an_example_that_it_matches_and_no_name_is_used_twice() {
+    let rows: Vec<_> = forms().collect();
+    let names: BTreeSet<_> = rows.iter().copied().collect();
+    assert_eq!(rows.len(), names.len(), "two rows have one name");
+    let examples: BTreeSet<_> = EXAMPLES.iter().map(|example| example.form).collect();
+    let without: Vec<_> = names.difference(&examples).collect();
+    assert!(without.is_empty(), "rows without an example: {without:?}");
+    let other: Vec<_> = examples.difference(&names).collect();
+    assert!(other.is_empty(), "examples of no row: {other:?}");
+    for example in EXAMPLES {
+        let told = effect(example.sql);
+        assert!(told.forms.contains(&example.form), "{}: {:?} told {}", example.form, told.forms, example.sql);
+        if let How::Unproven(why) = example.how {
+            assert!(told.locks.is_empty(), "{} claims a lock, and is not proven: {why}", example.form);
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_row_tells_the_locks_that_the_server_takes() {
+    let database = database().await;
+    let (mut session, mut observer) = (database.superuser().await, database.superuser().await);
+    let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut session).await.unwrap();
+    let version: i32 = sqlx::query_scalar("SELECT current_setting('server_version_num')::int / 10000")
+        .fetch_one(&mut session)
+        .await
+        .unwrap();
+    run(&mut session, "PREPARE known AS DELETE FROM u").await;
+    let before = relations(&mut observer).await;
+    let mut wrong = Vec::new();
+    for example in EXAMPLES {
+        let told = effect(example.sql);
+        let named: Vec<_> = self::told(&told).into_keys().collect();
+        match example.how {
+            How::InTransaction | How::AsOwner => {}
+            How::Since(first) if version >= first => {}
+            _ => continue,
+        }
+        run(&mut session, "BEGIN").await;
+        if matches!(example.how, How::AsOwner) {
+            run(&mut session, &format!("SET LOCAL ROLE {}", database.role)).await;
+        }
+        if let Err(error) = sqlx::raw_sql(AssertSqlSafe(example.sql)).execute(&mut session).await {
+            wrong.push(format!("{}: {}: {error}", example.form, example.sql));
+        } else {
+            let seen = locks(&mut observer, pid, &before, &named).await;
+            if told.more.is_some() {
+                println!("MORE {} {}", example.form, has_more(&told, &seen));
+            }
+            wrong.extend(differ(example, &told, &seen));
+        }
+        run(&mut session, "ROLLBACK").await;
+    }
+    assert!(wrong.is_empty(), "{} of {} are wrong:\n{}", wrong.len(), EXAMPLES.len(), wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn what_runs_outside_a_transaction_waits_with_the_lock_that_is_told() {
+    let database = database().await;
+    let mut observer = database.superuser().await;
+    let mut wrong = Vec::new();
+    for example in EXAMPLES {
+        let How::Outside { blocker } = example.how else { continue };
+        let told = effect(example.sql);
+        let named: Vec<_> = self::told(&told).into_keys().collect();
+        let (mut holder, mut session) = (database.superuser().await, database.superuser().await);
+        let before = relations(&mut observer).await;
+        run(&mut holder, "BEGIN").await;
+        run(&mut holder, blocker).await;
+        let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut session).await.unwrap();
+        let running = sqlx::raw_sql(AssertSqlSafe(example.sql)).execute(&mut session);
+        let looking = async {
+            let waits = "SELECT true FROM pg_locks WHERE pid = $1 AND NOT granted";
+            eventually(&format!("{} waits", example.sql), SOON, async || {
+                sqlx::query_scalar::<_, bool>(waits).bind(pid).fetch_optional(&mut observer).await.unwrap()
+            })
+            .await;
+            let seen = locks(&mut observer, pid, &before, &named).await;
+            sqlx::query("SELECT pg_cancel_backend($1)").bind(pid).execute(&mut observer).await.unwrap();
+            seen
+        };
+        let (_, seen) = tokio::join!(running, looking);
+        wrong.extend(differ(example, &told, &seen));
+        run(&mut holder, "ROLLBACK").await;
+        // What was cancelled may have left an index or a partition half detached.
+        if !example.mend.is_empty() {
+            run(&mut session, example.mend).await;
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
