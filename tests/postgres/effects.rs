@@ -88,6 +88,9 @@ fn has_more(effect: &Effect, seen: &Locks) -> bool {
     seen.keys().any(|relation| !told.contains_key(relation))
 }
 
+/// Rows whose examples lock nothing more, because what they run is empty here: an extension's script, a library, one tablespace.
+const OPEN: [&str; 4] = ["CREATE EXTENSION", "ALTER EXTENSION … UPDATE", "LOAD", "ALTER … ALL IN TABLESPACE"];
+
 /// What is wrong with what is told, if anything.
 fn differ(example: &Example, effect: &Effect, seen: &Locks) -> Option<String> {
     let told = told(effect);
@@ -127,6 +130,7 @@ async fn each_row_tells_the_locks_that_the_server_takes() {
         .fetch_one(&mut session)
         .await
         .unwrap();
+    let mut more: BTreeMap<&str, bool> = BTreeMap::new();
     run(&mut session, "PREPARE known AS DELETE FROM u").await;
     let before = relations(&mut observer).await;
     let mut wrong = Vec::new();
@@ -147,13 +151,15 @@ async fn each_row_tells_the_locks_that_the_server_takes() {
         } else {
             let seen = locks(&mut observer, pid, &before, &named).await;
             if told.more.is_some() {
-                println!("MORE {} {}", example.form, has_more(&told, &seen));
+                *more.entry(example.form).or_default() |= has_more(&told, &seen);
             }
             wrong.extend(differ(example, &told, &seen));
         }
         run(&mut session, "ROLLBACK").await;
     }
     assert!(wrong.is_empty(), "{} of {} are wrong:\n{}", wrong.len(), EXAMPLES.len(), wrong.join("\n"));
+    let idle: Vec<_> = more.iter().filter(|(form, more)| !**more && !OPEN.contains(form)).collect();
+    assert!(idle.is_empty(), "they say that more is locked, and no example shows it: {idle:?}");
 }
 
 #[tokio::test]

@@ -69,7 +69,12 @@ pub(super) const ACTIONS: &[(LockMode, Form)] = &[
             .when(|words, at, _| !words.is(at - 2, "CONSTRAINT"))
             .loses(Loss::If(identity)),
     ),
-    (AccessExclusive, form("ALTER CONSTRAINT", &["ALTER CONSTRAINT"], &[]).more(REFERENCED)),
+    (
+        AccessExclusive,
+        form("ALTER CONSTRAINT … ENFORCED", &["ALTER CONSTRAINT * ENFORCED", "ALTER CONSTRAINT * NOT ENFORCED"], &[])
+            .more(REFERENCED),
+    ),
+    (AccessExclusive, form("ALTER CONSTRAINT", &["ALTER CONSTRAINT"], &[])),
     (ShareUpdateExclusive, form("VALIDATE CONSTRAINT", &["VALIDATE CONSTRAINT"], &[]).more(REFERENCED)),
     (ShareRowExclusive, form("ENABLE TRIGGER", &["ENABLE|DISABLE [REPLICA|ALWAYS] TRIGGER"], &[])),
     (AccessExclusive, form("ENABLE RULE", &["ENABLE|DISABLE [REPLICA|ALWAYS] RULE"], &[])),
