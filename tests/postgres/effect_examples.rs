@@ -94,6 +94,21 @@ CREATE POLICY pol ON t USING (true);
 CREATE PUBLICATION pub FOR TABLE t;
 CREATE STATISTICS st ON id, a FROM t;
 CREATE SCHEMA full_one CREATE TABLE inside (id int);
+INSERT INTO "Odd name" VALUES (1);
+INSERT INTO other.w VALUES (1);
+INSERT INTO dad VALUES (1), (2);
+INSERT INTO kid VALUES (1, 1);
+INSERT INTO typed VALUES (1, 2);
+INSERT INTO domained VALUES (1);
+INSERT INTO p VALUES (1, 1), (9, 9);
+INSERT INTO q VALUES (1, 1);
+INSERT INTO p2 VALUES (2, 2);
+INSERT INTO branch VALUES (1);
+INSERT INTO loose VALUES (1);
+INSERT INTO ruled VALUES (1);
+INSERT INTO full_one.inside VALUES (1);
+REFRESH MATERIALIZED VIEW m;
+SELECT nextval('s'), nextval('s');
 "#;
 
 /// At least one for each row.

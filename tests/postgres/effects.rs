@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use belay::script::{Effect, History, forms};
+use belay::script::{Effect, History, forms, harmless_functions};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Row};
 
@@ -196,4 +196,123 @@ async fn what_runs_outside_a_transaction_waits_with_the_lock_that_is_told() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Forms that change the rows that they name, or add up to that, and are not counted as destructive for it.
+const MEANT: [&str; 5] = ["INSERT", "UPDATE", "DELETE", "MERGE", "WITH"];
+
+/// What a relation holds: of each row the values, whatever their columns are called; of a sequence where it is.
+async fn contents(connection: &mut PgConnection, oid: i64) -> Option<Vec<Vec<String>>> {
+    let kind = "SELECT relkind::text FROM pg_class WHERE oid::bigint = $1";
+    let kind: String = sqlx::query_scalar(kind).bind(oid).fetch_optional(&mut *connection).await.unwrap()?;
+    if !["r", "p", "m", "S"].contains(&kind.as_str()) {
+        return Some(Vec::new());
+    }
+    let name: String =
+        sqlx::query_scalar("SELECT $1::oid::regclass::text").bind(oid).fetch_one(&mut *connection).await.unwrap();
+    let values = match kind.as_str() {
+        "S" => "ARRAY[last_value::text, is_called::text]",
+        _ => "coalesce((SELECT array_agg(value::text) FROM jsonb_each(to_jsonb(the_row))), ARRAY[]::text[])",
+    };
+    let sql = format!("SELECT {values} FROM {name} the_row");
+    // Planned anew: NO INHERIT does not tell plans of the parent that are kept.
+    let rows = sqlx::query_scalar(AssertSqlSafe(sql.clone())).persistent(false).fetch_all(connection).await;
+    Some(rows.unwrap_or_else(|error| panic!("{sql}: {error}")))
+}
+
+/// Whether each row is still there, with all of its values; it may have more.
+fn holds(now: &[Vec<String>], before: &[Vec<String>]) -> bool {
+    before.iter().all(|row| now.iter().any(|new| row.iter().all(|value| new.contains(value))))
+}
+
+#[tokio::test]
+async fn what_is_not_called_destructive_leaves_every_row_as_it_was() {
+    let database = database().await;
+    let mut session = database.superuser().await;
+    let mut before = Vec::new();
+    for oid in relations(&mut session).await {
+        before.push((oid, contents(&mut session, oid).await.unwrap()));
+    }
+    assert!(before.iter().filter(|(_, rows)| !rows.is_empty()).count() > 10, "there are rows to lose");
+    let (mut wrong, mut harmful) = (Vec::new(), 0);
+    for example in EXAMPLES {
+        if !matches!(example.how, How::InTransaction) || MEANT.contains(&example.form) {
+            continue;
+        }
+        run(&mut session, "BEGIN; PREPARE known AS DELETE FROM u").await;
+        run(&mut session, example.sql).await;
+        let mut lost = Vec::new();
+        for (oid, rows) in &before {
+            let now = contents(&mut session, *oid).await;
+            // An index that was rebuilt, or a view, holds nothing.
+            let gone = if rows.is_empty() { false } else { now.is_none_or(|now| !holds(&now, rows)) };
+            lost.extend(gone.then_some(*oid));
+        }
+        run(&mut session, "ROLLBACK; DEALLOCATE known").await;
+        match effect(example.sql).destructive {
+            None if !lost.is_empty() => wrong.push(format!("{}: {}: {lost:?}", example.form, example.sql)),
+            None => {}
+            Some(_) => harmful += usize::from(!lost.is_empty()),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(harmful > 10, "what is called destructive was seen to be so {harmful} times only");
+}
+
+#[tokio::test]
+async fn a_function_that_is_called_harmless_is_postgresqls_own_and_writes_nothing() {
+    let mut session = Postgres::shared().superuser("postgres").await;
+    let version: i32 = sqlx::query_scalar("SELECT current_setting('server_version_num')::int / 10000")
+        .fetch_one(&mut session)
+        .await
+        .unwrap();
+    let rows: Vec<(String, bool)> = sqlx::query_as(
+        "SELECT proname::text, bool_or(provolatile = 'v') FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace GROUP BY 1",
+    )
+    .fetch_all(&mut session)
+    .await
+    .unwrap();
+    let known: BTreeMap<_, _> = rows.into_iter().collect();
+    // They look at a clock, at chance, at the disk or at the session; a setting and a sequence's next number are no data.
+    let reads = [
+        "clock_timestamp",
+        "currval",
+        "gen_random_uuid",
+        "lastval",
+        "nextval",
+        "pg_database_size",
+        "pg_indexes_size",
+        "pg_is_in_recovery",
+        "pg_relation_size",
+        "pg_table_size",
+        "pg_total_relation_size",
+        "random",
+        "set_config",
+        "setseed",
+        "timeofday",
+        "uuidv4",
+        "uuidv7",
+        "random_normal",
+        "array_shuffle",
+        "array_sample",
+    ];
+    let since = [
+        ("any_value", 16),
+        ("array_shuffle", 16),
+        ("array_sample", 16),
+        ("random_normal", 16),
+        ("array_sort", 18),
+        ("array_reverse", 18),
+        ("uuidv4", 18),
+        ("uuidv7", 18),
+    ];
+    for function in harmless_functions() {
+        match known.get(function) {
+            Some(volatile) => assert!(!volatile || reads.contains(&function), "{function} is volatile"),
+            None => {
+                let newer = since.iter().any(|(name, first)| *name == function && version < *first);
+                assert!(newer, "PostgreSQL {version} has no {function}");
+            }
+        }
+    }
 }

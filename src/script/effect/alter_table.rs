@@ -30,8 +30,8 @@ pub(super) const ACTIONS: &[(LockMode, Form)] = &[
         AccessExclusive,
         form("ADD COLUMN", &["ADD [COLUMN]"], &[(References, ShareRowExclusive)]).loses(Loss::If(default_value)),
     ),
-    (AccessExclusive, form("DROP CONSTRAINT", &["DROP CONSTRAINT"], &[]).more(REFERENCED).loses(Loss::OnCascade)),
-    (AccessExclusive, form("DROP COLUMN", &["DROP [COLUMN]"], &[]).more(REFERENCED).loses(Loss::Yes("DROP COLUMN"))),
+    (AccessExclusive, form("DROP CONSTRAINT", &["DROP CONSTRAINT"], &[]).more(REFERENCED).loses(Loss::ActionOnCascade)),
+    (AccessExclusive, form("DROP COLUMN", &["DROP [COLUMN]"], &[]).more(REFERENCED).loses(Loss::Action)),
     (
         AccessExclusive,
         form("ALTER COLUMN … TYPE", &["ALTER [COLUMN] * TYPE", "ALTER [COLUMN] * SET DATA TYPE"], &[])
@@ -45,15 +45,13 @@ pub(super) const ACTIONS: &[(LockMode, Form)] = &[
     (AccessExclusive, form("ALTER COLUMN … SET NOT NULL", &["ALTER [COLUMN] * SET|DROP NOT NULL"], &[])),
     (
         AccessExclusive,
-        form("ALTER COLUMN … SET EXPRESSION", &["ALTER [COLUMN] * SET EXPRESSION"], &[])
-            .loses(Loss::Yes("ALTER COLUMN … SET EXPRESSION")),
+        form("ALTER COLUMN … SET EXPRESSION", &["ALTER [COLUMN] * SET EXPRESSION"], &[]).loses(Loss::Action),
     ),
     (AccessExclusive, form("ALTER COLUMN … DROP EXPRESSION", &["ALTER [COLUMN] * DROP EXPRESSION"], &[])),
     (AccessExclusive, form("ALTER COLUMN … ADD GENERATED", &["ALTER [COLUMN] * ADD GENERATED"], &[])),
     (
         AccessExclusive,
-        form("ALTER COLUMN … DROP IDENTITY", &["ALTER [COLUMN] * DROP IDENTITY"], &[])
-            .loses(Loss::Yes("ALTER COLUMN … DROP IDENTITY")),
+        form("ALTER COLUMN … DROP IDENTITY", &["ALTER [COLUMN] * DROP IDENTITY"], &[]).loses(Loss::Action),
     ),
     (ShareUpdateExclusive, form("ALTER COLUMN … SET STATISTICS", &["ALTER [COLUMN] * SET STATISTICS"], &[])),
     (AccessExclusive, form("ALTER COLUMN … SET STORAGE", &["ALTER [COLUMN] * SET STORAGE|COMPRESSION"], &[])),
@@ -66,7 +64,6 @@ pub(super) const ACTIONS: &[(LockMode, Form)] = &[
     (
         AccessExclusive,
         form("ALTER COLUMN … SET GENERATED", &["ALTER [COLUMN] * SET", "ALTER [COLUMN] * RESTART"], &[])
-            .when(|words, at, _| !words.is(at - 2, "CONSTRAINT"))
             .loses(Loss::If(identity)),
     ),
     (
@@ -87,7 +84,7 @@ pub(super) const ACTIONS: &[(LockMode, Form)] = &[
         AccessExclusive,
         form("SET TABLESPACE", &["SET TABLESPACE", "SET ACCESS METHOD", "SET LOGGED", "SET WITHOUT OIDS"], &[]),
     ),
-    (AccessExclusive, form("SET UNLOGGED", &["SET UNLOGGED"], &[]).loses(Loss::Yes("SET UNLOGGED"))),
+    (AccessExclusive, form("SET UNLOGGED", &["SET UNLOGGED"], &[]).loses(Loss::Action)),
     (AccessExclusive, form("SET SCHEMA", &["SET SCHEMA"], &[])),
     (
         AccessExclusive,
@@ -99,7 +96,7 @@ pub(super) const ACTIONS: &[(LockMode, Form)] = &[
         form("SET (…)", &["SET|RESET"], &[]).when(|words, at, _| words.kind(at) == Some(Kind::OpenParen)),
     ),
     (AccessExclusive, form("INHERIT", &["INHERIT"], &[(Named, ShareUpdateExclusive)])),
-    (AccessExclusive, form("NO INHERIT", &["NO INHERIT"], &[(Named, AccessShare)]).loses(Loss::Yes("NO INHERIT"))),
+    (AccessExclusive, form("NO INHERIT", &["NO INHERIT"], &[(Named, AccessShare)]).loses(Loss::Action)),
     (AccessExclusive, form("OF type", &["OF", "NOT OF"], &[(Named, AccessShare)])),
     (AccessExclusive, form("OWNER TO", &["OWNER TO"], &[])),
     (AccessExclusive, form("REPLICA IDENTITY", &["REPLICA IDENTITY"], &[])),
@@ -115,13 +112,9 @@ pub(super) const ACTIONS: &[(LockMode, Form)] = &[
             .when(|words, at, to| {
                 ["CONCURRENTLY", "FINALIZE"].iter().any(|word| words.find(at, word).is_some_and(|i| i < to))
             })
-            .loses(Loss::Yes("DETACH PARTITION")),
+            .loses(Loss::Action),
     ),
-    (
-        AccessExclusive,
-        form("DETACH PARTITION", &["DETACH PARTITION"], &[(Named, AccessExclusive)])
-            .loses(Loss::Yes("DETACH PARTITION")),
-    ),
+    (AccessExclusive, form("DETACH PARTITION", &["DETACH PARTITION"], &[(Named, AccessExclusive)]).loses(Loss::Action)),
     (AccessExclusive, form("MERGE PARTITIONS", &["MERGE PARTITIONS", "SPLIT PARTITION"], &[]).more("the partitions")),
     (AccessExclusive, form("OPTIONS", &["OPTIONS"], &[])),
     (AccessExclusive, form("DEPENDS ON EXTENSION", &["[NO] DEPENDS ON"], &[])),
@@ -177,5 +170,5 @@ fn new_type(words: &Words, at: usize, to: usize) -> Option<Cow<'static, str>> {
 
 /// The sequence of an identity is set back.
 fn identity(words: &Words, at: usize, to: usize) -> Option<Cow<'static, str>> {
-    (at - 1..to).any(|i| words.is(i, "RESTART")).then(|| "ALTER COLUMN … RESTART".into())
+    (at.saturating_sub(1)..to).any(|i| words.is(i, "RESTART")).then(|| "ALTER COLUMN … RESTART".into())
 }

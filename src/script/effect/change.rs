@@ -41,7 +41,7 @@ pub(super) const FORMS: &[Form] = &[
     form("ALTER EXTENSION … UPDATE", &["ALTER EXTENSION"], &[])
         .when(|words, at, _| words.find(at, "UPDATE").is_some())
         .more("what the extension's script names")
-        .loses(Loss::Yes("ALTER EXTENSION … UPDATE")),
+        .loses(Loss::Action),
     form("ALTER EXTENSION", &["ALTER EXTENSION"], &[]).more("the extension's members"),
     form(
         "ALTER FUNCTION, …",

@@ -34,14 +34,14 @@ pub(super) const FORMS: &[Form] = &[
         .when(|words, at, _| words.find(at, "TO").is_some())
         .loses(Loss::If(copy_loss)),
     form("COPY … FROM", &["COPY [BINARY]"], &[(Named, RowExclusive)]).loses(Loss::If(copy_loss)),
-    form("TRUNCATE", &["TRUNCATE [TABLE]"], &[(Named, AccessExclusive)]).loses(Loss::Yes("TRUNCATE")),
+    form("TRUNCATE", &["TRUNCATE [TABLE]"], &[(Named, AccessExclusive)]).loses(Loss::Yes),
     form("LOCK", &["LOCK [TABLE]"], &[(Named, AccessExclusive)]),
     form("PREPARE", &["PREPARE"], &[]).when(|words, at, _| !words.is(at, "TRANSACTION")).query(),
     form("DECLARE CURSOR", &["DECLARE"], &[]).query().loses(Loss::If(query_loss)),
     // What they run is not in the statement.
-    form("EXECUTE", &["EXECUTE"], &[]).more(BODY).loses(Loss::Yes("EXECUTE")),
-    form("CALL", &["CALL"], &[]).more(BODY).loses(Loss::Yes("CALL")),
-    form("DO", &["DO"], &[]).more(BODY).loses(Loss::Yes("DO")),
+    form("EXECUTE", &["EXECUTE"], &[]).more(BODY).loses(Loss::Yes),
+    form("CALL", &["CALL"], &[]).more(BODY).loses(Loss::Yes),
+    form("DO", &["DO"], &[]).more(BODY).loses(Loss::Yes),
 ];
 
 const BODY: &str = "what its body names";

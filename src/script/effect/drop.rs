@@ -9,12 +9,11 @@ use super::names::Operand::{Named, On};
 pub(super) const FORMS: &[Form] = &[
     form("DROP TABLE", &["DROP TABLE"], &[(Named, AccessExclusive)])
         .more("the tables that its foreign keys name")
-        .loses(Loss::Yes("DROP TABLE")),
+        .loses(Loss::Yes),
     form("DROP FOREIGN TABLE", &["DROP FOREIGN TABLE"], &[(Named, AccessExclusive)]).loses(Loss::OnCascade),
     form("DROP VIEW", &["DROP VIEW"], &[(Named, AccessExclusive)]).loses(Loss::OnCascade),
-    form("DROP MATERIALIZED VIEW", &["DROP MATERIALIZED VIEW"], &[(Named, AccessExclusive)])
-        .loses(Loss::Yes("DROP MATERIALIZED VIEW")),
-    form("DROP SEQUENCE", &["DROP SEQUENCE"], &[(Named, AccessExclusive)]).loses(Loss::Yes("DROP SEQUENCE")),
+    form("DROP MATERIALIZED VIEW", &["DROP MATERIALIZED VIEW"], &[(Named, AccessExclusive)]).loses(Loss::Yes),
+    form("DROP SEQUENCE", &["DROP SEQUENCE"], &[(Named, AccessExclusive)]).loses(Loss::Yes),
     form("DROP INDEX CONCURRENTLY", &["DROP INDEX CONCURRENTLY"], &[(Named, ShareUpdateExclusive)])
         .more("the table of the index")
         .loses(Loss::OnCascade),
@@ -26,15 +25,15 @@ pub(super) const FORMS: &[Form] = &[
     form("DROP POLICY", &["DROP POLICY"], &[(On, AccessExclusive)]).loses(Loss::OnCascade),
     form("DROP STATISTICS", &["DROP STATISTICS"], &[]).more("the table of the statistics"),
     // A composite type has an entry among the relations.
-    form("DROP TYPE", &["DROP TYPE|DOMAIN"], &[]).more("the type's own entry").loses(Loss::Yes("DROP TYPE")),
-    form("DROP SCHEMA", &["DROP SCHEMA"], &[]).more(ALL).loses(Loss::Yes("DROP SCHEMA")),
-    form("DROP OWNED", &["DROP OWNED"], &[]).more(ALL).loses(Loss::Yes("DROP OWNED")),
-    form("DROP EXTENSION", &["DROP EXTENSION"], &[]).more(ALL).loses(Loss::Yes("DROP EXTENSION")),
-    form("DROP DATABASE", &["DROP DATABASE"], &[]).loses(Loss::Yes("DROP DATABASE")),
-    form("DROP SUBSCRIPTION", &["DROP SUBSCRIPTION"], &[]).loses(Loss::Yes("DROP SUBSCRIPTION")),
+    form("DROP TYPE", &["DROP TYPE|DOMAIN"], &[]).more("the type's own entry").loses(Loss::Yes),
+    form("DROP SCHEMA", &["DROP SCHEMA"], &[]).more(ALL).loses(Loss::Yes),
+    form("DROP OWNED", &["DROP OWNED"], &[]).more(ALL).loses(Loss::Yes),
+    form("DROP EXTENSION", &["DROP EXTENSION"], &[]).more(ALL).loses(Loss::Yes),
+    form("DROP DATABASE", &["DROP DATABASE"], &[]).loses(Loss::Yes),
+    form("DROP SUBSCRIPTION", &["DROP SUBSCRIPTION"], &[]).loses(Loss::Yes),
     // Passwords and settings.
     form("DROP ROLE, …", &["DROP ROLE|USER|GROUP|SERVER|TABLESPACE", "DROP FOREIGN DATA WRAPPER"], &[])
-        .loses(Loss::Yes("DROP ROLE, USER, SERVER or TABLESPACE")),
+        .loses(Loss::Yes),
     form("DROP FUNCTION, …", &["DROP FUNCTION|PROCEDURE|ROUTINE|AGGREGATE|OPERATOR|CAST|COLLATION|CONVERSION"], &[])
         .loses(Loss::OnCascade),
     form("DROP PUBLICATION", &["DROP PUBLICATION"], &[]),

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::super::command;
 use super::super::words::Words;
 use super::calls;
 use super::mode::LockMode;
@@ -30,10 +31,14 @@ pub(super) struct Form {
 #[derive(Clone, Copy)]
 pub(super) enum Loss {
     No,
-    /// It could, in the words that people are told.
-    Yes(&'static str),
-    /// With CASCADE, which reaches what is not named.
+    /// It could; people are told what the command is called.
+    Yes,
+    /// It could, if CASCADE reaches what is not named.
     OnCascade,
+    /// It could; an action is told by its own name.
+    Action,
+    /// The same, if CASCADE reaches what is not named.
+    ActionOnCascade,
     /// It could for this reason, if there is one.
     If(fn(&Words, usize, usize) -> Option<Cow<'static, str>>),
 }
@@ -78,8 +83,10 @@ impl Form {
     pub fn destroys(&self, words: &Words, at: usize, to: usize) -> Option<Cow<'static, str>> {
         match self.loss {
             Loss::No => None,
-            Loss::Yes(what) => Some(what.into()),
-            Loss::OnCascade => cascades(words, at, to).then(|| format!("{} … CASCADE", self.name).into()),
+            Loss::Yes => Some(command::name(words).into()),
+            Loss::OnCascade => cascades(words, at, to).then(|| format!("{} … CASCADE", command::name(words)).into()),
+            Loss::Action => Some(self.name.into()),
+            Loss::ActionOnCascade => cascades(words, at, to).then(|| format!("{} … CASCADE", self.name).into()),
             Loss::If(why) => why(words, at, to),
         }
     }

@@ -57,17 +57,31 @@ pub fn forms() -> impl Iterator<Item = &'static str> {
 }
 
 /// Functions that a statement may call without counting as destructive.
-pub fn harmless_functions() -> &'static [&'static str] {
-    calls::FUNCTIONS
+pub fn harmless_functions() -> impl Iterator<Item = &'static str> {
+    calls::functions()
 }
 
 /// The effect of a statement.
 pub(super) fn of(words: &Words) -> Effect {
     let open = (0..words.len()).take_while(|&i| words.kind(i) == Some(Kind::OpenParen)).count();
     let words = &words.tail(open);
-    if words.starts("EXPLAIN") {
-        return explained(words);
+    if !words.starts("EXPLAIN") {
+        return told(words);
     }
+    // EXPLAIN plans a statement, and takes its locks; with ANALYZE it runs it.
+    let at = words.after(behind_group(words, 1), "[ANALYZE|ANALYSE|VERBOSE]").unwrap_or(1);
+    let on = |option: &str| words.option(option).is_some() && !words.option_is_off(option);
+    let analyze = |i: usize| words.depth(i) == 0 && (words.is(i, "ANALYZE") || words.is(i, "ANALYSE"));
+    let grouped = words.kind(1) == Some(Kind::OpenParen) && (on("ANALYZE") || on("ANALYSE"));
+    let mut effect = told(&words.tail(at));
+    if !grouped && !(1..at).any(analyze) && !effect.forms.is_empty() {
+        effect.destructive = None;
+    }
+    effect
+}
+
+/// As the tables tell it.
+fn told(words: &Words) -> Effect {
     let mut effect = match alter_table::of(words) {
         Some(effect) => effect,
         None => TABLES
@@ -125,19 +139,6 @@ fn written_mode(words: &Words, at: usize) -> LockMode {
     let Some(mode) = words.find(at, "IN").map(|at| at + 1) else { return LockMode::AccessExclusive };
     let is = |mode_: &LockMode| words.after(mode, mode_.as_str()).is_some_and(|end| words.is(end, "MODE"));
     LockMode::ALL.into_iter().find(is).unwrap_or(LockMode::AccessExclusive)
-}
-
-/// EXPLAIN plans a statement, and takes its locks; with ANALYZE it runs it.
-fn explained(words: &Words) -> Effect {
-    let at = words.after(behind_group(words, 1), "[ANALYZE|ANALYSE|VERBOSE]").unwrap_or(1);
-    let on = |option: &str| words.option(option).is_some() && !words.option_is_off(option);
-    let in_group = words.kind(1) == Some(Kind::OpenParen) && (on("ANALYZE") || on("ANALYSE"));
-    let runs = in_group || (1..at).any(|i| words.depth(i) == 0 && (words.is(i, "ANALYZE") || words.is(i, "ANALYSE")));
-    let mut effect = of(&words.tail(at));
-    if !runs {
-        effect.destructive = None;
-    }
-    effect
 }
 
 /// Each relation once, with its strongest mode, the strongest first.

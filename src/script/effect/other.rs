@@ -45,9 +45,9 @@ pub(super) const FORMS: &[Form] = &[
     form("COMMENT ON", &["COMMENT ON"], &[]),
     form("SECURITY LABEL", &["SECURITY LABEL"], &[]).more("what it labels"),
     form("GRANT", &["GRANT"], &[]),
-    form("REVOKE", &["REVOKE"], &[]).loses(Loss::No),
+    form("REVOKE", &["REVOKE"], &[]),
     form("REASSIGN OWNED", &["REASSIGN OWNED"], &[]).more("everything that the role owns"),
-    form("LOAD", &["LOAD"], &[]).more("what the library's code names").loses(Loss::Yes("LOAD")),
+    form("LOAD", &["LOAD"], &[]).more("what the library's code names").loses(Loss::Yes),
     form(
         "SET, …",
         &[
