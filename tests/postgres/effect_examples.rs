@@ -194,9 +194,14 @@ pub const EXAMPLES: &[Example] = &[
     of("CREATE PUBLICATION", "CREATE PUBLICATION new_one FOR TABLE t (id), u WHERE (id > 0), other.w"),
     of("CREATE PUBLICATION", "CREATE PUBLICATION new_one FOR TABLE ONLY t"),
     of(
-        "CREATE FUNCTION",
+        "CREATE FUNCTION … LANGUAGE sql",
         "CREATE OR REPLACE FUNCTION new_one() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM t'",
     ),
+    of(
+        "CREATE FUNCTION … LANGUAGE plpgsql, …",
+        "CREATE FUNCTION new_one() RETURNS int LANGUAGE 'plpgsql' AS 'BEGIN DELETE FROM u; END'",
+    ),
+    of("CREATE FUNCTION … LANGUAGE plpgsql, …", "CREATE PROCEDURE new_one() LANGUAGE plpgsql AS 'BEGIN END'"),
     of("CREATE SCHEMA", "CREATE SCHEMA new_one CREATE TABLE x (id int REFERENCES public.t)"),
     of("CREATE EXTENSION", "CREATE EXTENSION IF NOT EXISTS plpgsql"),
     of("CREATE TYPE, …", "CREATE TYPE new_one AS ENUM ('a')"),

@@ -47,8 +47,16 @@ pub(super) const FORMS: &[Form] = &[
     form("CREATE POLICY", &["CREATE POLICY"], &[(On, AccessExclusive)]).query(),
     form("CREATE STATISTICS", &["CREATE STATISTICS"], &[(From, ShareUpdateExclusive)]),
     form("CREATE PUBLICATION", &["CREATE PUBLICATION"], &[(Table, ShareUpdateExclusive)]),
+    form("CREATE FUNCTION … LANGUAGE plpgsql, …", &["CREATE [OR|REPLACE] FUNCTION|PROCEDURE"], &[]).when(
+        |words, at, _| {
+            let language =
+                words.find(at, "LANGUAGE").map(|at| words.text(at + 1).trim_matches('\'').to_ascii_lowercase());
+            language.is_some_and(|language| language != "sql")
+        },
+    ),
     // The server looks at a body in SQL when it is made, and locks what it names.
-    form("CREATE FUNCTION", &["CREATE [OR|REPLACE] FUNCTION|PROCEDURE"], &[]).more("what a body in SQL names"),
+    form("CREATE FUNCTION … LANGUAGE sql", &["CREATE [OR|REPLACE] FUNCTION|PROCEDURE"], &[])
+        .more("what a body in SQL names"),
     form("CREATE SCHEMA", &["CREATE SCHEMA"], &[(References, ShareRowExclusive)]),
     // Its own script decides.
     form("CREATE EXTENSION", &["CREATE EXTENSION"], &[]).more("what the extension's script names"),

@@ -32,6 +32,18 @@ impl Script {
         locks.into_iter().map(|(_, lock)| lock).collect()
     }
 
+    /// The same for a status: `tickets: ACCESS EXCLUSIVE`, and behind them what no statement names; `most` at most.
+    pub fn lock_lines(&self, most: usize) -> Vec<String> {
+        let named = self.locks().into_iter().map(|lock| format!("{}: {}", lock.relation, lock.mode));
+        let more = self.more_locks().into_iter().map(|what| format!("not named: {what}"));
+        named.chain(more).take(most).map(short).collect()
+    }
+
+    /// The first statement after which data that was there could be gone, for a status: `line 3: DROP TABLE`.
+    pub fn destructive_line(&self) -> Option<String> {
+        self.destructive().map(|(at, how)| short(format!("line {}: {how}", at.line)))
+    }
+
     /// What else it locks, which its text does not name, each once.
     pub fn more_locks(&self) -> Vec<&'static str> {
         let mut more = Vec::new();
@@ -47,4 +59,9 @@ impl Script {
     pub fn destructive(&self) -> Option<(Position, &str)> {
         self.statements.iter().find_map(|one| Some((one.start, one.effect.destructive.as_deref()?)))
     }
+}
+
+/// A script's names can be of any length; the server cuts them.
+fn short(line: String) -> String {
+    line.chars().take(200).collect()
 }
