@@ -97,7 +97,7 @@ impl ScriptSummary {
             count(self.statements, "statement"),
             format!("rollback: {}", self.rollback),
             self.strongest.clone().unwrap_or_default(),
-            self.destructive.as_ref().map(|what| format!("DESTRUCTIVE, {what}")).unwrap_or_default(),
+            self.destructive.as_ref().map(|what| format!("destructive, {what}")).unwrap_or_default(),
         ]
     }
 }

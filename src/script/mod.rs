@@ -1,4 +1,4 @@
-//! SQL text → [`Script`]: name, header, statements with positions, class, checksum.
+//! SQL text → [`Script`]: name, header, statements with positions, class, effect, checksum.
 //!
 //! Pure: no I/O, no clock, and no panic on any bytes. What a *history* of scripts means against a
 //! ledger is decided in [`crate::plan`]; how a script is run, in [`crate::postgres`].
