@@ -1,5 +1,8 @@
 //! Functions that a statement calls, and which of them are known to do no harm.
 
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
 use super::super::lexer::Kind;
 use super::super::words::{MOST, Words};
 use super::names::{is_comma, name};
@@ -46,7 +49,7 @@ fn is_grammar(words: &Words, at: usize, before: usize) -> bool {
         return false;
     }
     let word = words.text(at).to_ascii_lowercase();
-    let keyword = |word: &str| GRAMMAR.split(' ').any(|one| one == word);
+    let keyword = |word: &str| KEYWORDS.contains(word);
     keyword(&word) && words.kind(at + 1) != Some(Kind::Dot)
         || matches!(word.as_str(), "over" | "filter") && words.kind(before) == Some(Kind::CloseParen)
         // UPDATE t SET (a, b) = …
@@ -60,7 +63,7 @@ fn is_harmless(called: &str) -> bool {
         Some(("pg_catalog", bare)) => bare,
         Some(_) => return false,
     };
-    functions().any(|one| one == bare)
+    HARMLESS.contains(bare)
 }
 
 /// Functions of pg_catalog that read what they are given, or say something of the session: none runs SQL that it is
@@ -106,6 +109,10 @@ const FUNCTIONS: &str = "\
     to_tsvector transaction_timestamp translate trim_array trim_scale trunc ts_headline ts_rank ts_rank_cd \
     tsrange tstzrange txid_current unistr unnest upper upper_inc uuidv4 uuidv7 var_pop var_samp varchar \
     variance version websearch_to_tsquery width_bucket xmlagg";
+
+/// Looked up for each name before a parenthesis, of which a long INSERT has many.
+static HARMLESS: LazyLock<HashSet<&str>> = LazyLock::new(|| functions().collect());
+static KEYWORDS: LazyLock<HashSet<&str>> = LazyLock::new(|| GRAMMAR.split(' ').collect());
 
 /// The names in [`FUNCTIONS`].
 pub(super) fn functions() -> impl Iterator<Item = &'static str> {

@@ -20,7 +20,7 @@ mod summary;
 use std::borrow::Cow;
 
 use super::lexer::Kind;
-use super::words::Words;
+use super::words::{MOST, Words};
 use form::Form;
 pub use mode::LockMode;
 use names::{behind_group, list, passed};
@@ -91,6 +91,13 @@ fn told(words: &Words) -> Effect {
             .find_map(|form| Some(of_form(form, words, form.matches(words, 0, words.len())?)))
             .unwrap_or_else(unknown),
     };
+    // Of a longer statement the end was not kept. The rows of a long INSERT are like its first ones.
+    if words.len() >= MOST && !words.starts("INSERT INTO") {
+        effect.more.get_or_insert("what its end names");
+        if !words.starts("CREATE") {
+            effect.destructive.get_or_insert("a statement that is too long to be read to its end".into());
+        }
+    }
     strongest(&mut effect.locks);
     effect
 }
@@ -137,13 +144,13 @@ fn locks(form: &Form, words: &Words, at: usize, to: usize) -> Vec<TableLock> {
 /// `LOCK TABLE a IN … MODE`, and what it is without.
 fn written_mode(words: &Words, at: usize) -> LockMode {
     let Some(mode) = words.find(at, "IN").map(|at| at + 1) else { return LockMode::AccessExclusive };
-    let is = |mode_: &LockMode| words.after(mode, mode_.as_str()).is_some_and(|end| words.is(end, "MODE"));
+    let is = |known: &LockMode| words.after(mode, known.as_str()).is_some_and(|end| words.is(end, "MODE"));
     LockMode::ALL.into_iter().find(is).unwrap_or(LockMode::AccessExclusive)
 }
 
 /// Each relation once, with its strongest mode, the strongest first.
 fn strongest(locks: &mut Vec<TableLock>) {
-    locks.sort_by(|a, b| b.mode.cmp(&a.mode));
+    locks.sort_by_key(|lock| std::cmp::Reverse(lock.mode));
     let mut seen = std::collections::HashSet::new();
     locks.retain(|lock| seen.insert(lock.relation.clone()));
 }

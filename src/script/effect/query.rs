@@ -25,7 +25,7 @@ pub(super) fn locks(words: &Words) -> Vec<TableLock> {
 
 /// Why rows that no condition names could be gone or changed: a DELETE or an UPDATE of all rows, a MERGE that deletes.
 pub(super) fn of_all_rows(words: &Words) -> Option<&'static str> {
-    (0..words.len()).find_map(|at| {
+    (0..words.len()).filter(|&at| words.kind(at) == Some(Kind::Word)).find_map(|at| {
         if words.after(at, "DELETE FROM").is_some() {
             return unbounded(words, at, "DELETE without WHERE");
         }

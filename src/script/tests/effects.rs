@@ -139,10 +139,13 @@ fn what_leaves_everything_as_it_was_is_not_destructive() {
 fn a_statement_too_long_to_be_read_to_its_end_is_not_taken_for_harmless() {
     let long = |n: usize| "1, ".repeat(n) + "1";
     assert_eq!(loss(&format!("insert into a values ({})", long(4000))), None);
+    assert_eq!(loss(&format!("create table a (b int{})", ", c int check (c in (1, 2))".repeat(500))), None);
     for text in [
         format!("update a set b = c in ({}) where d", long(4000)),
         format!("select {}, clean_up()", long(4000)),
         format!("insert into a select {}, clean_up()", long(4000)),
+        format!("alter table a {} add z int, drop b", "add b int, ".repeat(1200)),
+        format!("drop view {} b cascade", "a, ".repeat(2100)),
     ] {
         assert!(loss(&text).is_some());
     }
