@@ -190,7 +190,10 @@ fn complete_status(kind: &str) -> Value {
     });
     let specific = match kind {
         "Migration" => json!({
-            "plan": [{ "version": "1", "description": "a", "mode": "Transaction", "statements": 1, "rollback": "no" }],
+            "plan": [{
+                "version": "1", "description": "a", "mode": "Transaction", "statements": 1, "rollback": "no",
+                "locks": ["a: ACCESS EXCLUSIVE"], "destructive": "line 1: DROP TABLE"
+            }],
             "run": {
                 "id": "a", "startedAt": "a",
                 "waitingOn": [{ "pid": 1, "user": "a", "application": "a", "relations": ["a"], "lock": "a" }]

@@ -8,6 +8,8 @@ mod postgres {
     mod connect;
     mod copy;
     mod corpus;
+    mod effect_examples;
+    mod effects;
     mod guard;
     mod ledger;
     mod lock;

@@ -242,6 +242,15 @@ pub struct PlannedScriptStatus {
     pub statements: i64,
     /// Whether the script brings its own rollback: yes, no, or "not SQL", which counts as none.
     pub rollback: String,
+    /// What it locks of what is there, the strongest first: "tickets: ACCESS EXCLUSIVE". Told from its text: partitions,
+    /// and what triggers and views reach, are not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub locks: Vec<String>,
+    /// The first statement after which data that was there could be gone, or not be what it was: "line 3: DROP TABLE".
+    /// Absent: there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destructive: Option<String>,
 }
 
 /// A run in progress.

@@ -147,11 +147,15 @@ pub struct BackupPolicy {
     pub keep: u32,
 }
 
-/// Whether a run that applies scripts is preceded by a backup.
+/// Whether a run that applies scripts is preceded by a backup. The later of two is the safer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum BackupWhen {
     /// No backup.
     Never,
+    /// Before a run with a script after which data that was there could be gone, or not be what it was: DROP TABLE,
+    /// TRUNCATE, DELETE or UPDATE without WHERE, a column dropped or of another type, DO, CALL, and functions that are
+    /// not known. What triggers and views reach is not looked at.
+    BeforeDestructive,
     /// Before every run that applies scripts.
     #[default]
     Always,

@@ -23,7 +23,19 @@ pub struct ScriptSummary {
     pub statements: usize,
     /// yes, no, or "not SQL", which counts as none.
     pub rollback: &'static str,
+    /// What it locks of what is there, the strongest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub locks: Vec<String>,
+    /// The first statement after which data that was there could be gone, or not be what it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destructive: Option<String>,
+    /// The strongest lock, with the command that takes it.
+    #[serde(skip)]
+    strongest: Option<String>,
 }
+
+/// The most locks that a document lists for a script, as status.plan does.
+const MOST_LOCKS: usize = 10;
 
 /// How a script of a plan gets into the ledger.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -47,6 +59,7 @@ impl Mode {
 
 impl ScriptSummary {
     pub fn new(script: &Script, mode: Mode) -> Self {
+        let runs = mode != Mode::Baseline;
         Self {
             version: script.version.to_string(),
             description: script.title().to_owned(),
@@ -66,10 +79,13 @@ impl ScriptSummary {
                 Rollback::NotSql(_) => "not SQL",
                 Rollback::Unsupported(..) => "not runnable",
             },
+            locks: if runs { script.lock_lines(MOST_LOCKS) } else { Vec::new() },
+            destructive: script.destructive_line().filter(|_| runs),
+            strongest: strongest(script).filter(|_| runs),
         }
     }
 
-    /// Version, description, author, mode, statements, rollback.
+    /// Version, description, author, mode, statements, rollback, the strongest lock, what is destructive.
     pub fn row(&self) -> Vec<String> {
         let mode = match self.mode {
             "Baseline" => "recorded, not run",
@@ -84,8 +100,21 @@ impl ScriptSummary {
             mode.to_owned(),
             count(self.statements, "statement"),
             format!("rollback: {}", self.rollback),
+            self.strongest.clone().unwrap_or_default(),
+            self.destructive.as_ref().map(|what| format!("destructive, {what}")).unwrap_or_default(),
         ]
     }
+}
+
+/// `ALTER TABLE tickets: ACCESS EXCLUSIVE, 2 more`; what no statement names counts among the others.
+fn strongest(script: &Script) -> Option<String> {
+    let (locks, more) = (script.locks(), script.more_locks());
+    let others = (locks.len() + more.len()).checked_sub(1)?;
+    let first = match locks.first() {
+        Some(lock) => format!("{} {}: {}", lock.command, lock.relation, lock.mode),
+        None => more.first().map(|what| format!("locks {what}"))?,
+    };
+    Some(if others > 0 { format!("{first}, {others} more") } else { first })
 }
 
 /// The scripts of a plan, those to be recorded first.

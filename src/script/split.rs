@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::class::{self, Class};
 use super::comment::Note;
+use super::effect::{self, Effect};
 use super::lexer::{Kind, Lexer, Token};
 use super::position::{Cursor, Position};
 use super::psql;
@@ -20,6 +21,8 @@ pub struct Statement {
     /// As people call it: `ALTER TABLE`, `CREATE INDEX CONCURRENTLY`.
     pub command: String,
     pub class: Class,
+    /// What it locks, and whether data could be lost.
+    pub effect: Effect,
     /// The lines of data behind COPY … FROM STDIN, without the closing `\.`.
     pub copy_data: Option<Range<usize>>,
 }
@@ -247,7 +250,8 @@ impl<'a> Splitter<'a> {
     /// Closes the open statement, if there is one.
     fn finish(&mut self, semicolon: Option<usize>) {
         let Some(open) = self.open.take() else { return };
-        let told = class::classify(&Words::new(self.text, &self.tokens));
+        let words = Words::new(self.text, &self.tokens);
+        let (told, effect) = (class::classify(&words), effect::of(&words));
         if let Some((kind, what, remedy)) = told.refusal {
             self.fault(kind, open.range.start, what, remedy);
         }
@@ -269,6 +273,7 @@ impl<'a> Splitter<'a> {
             start: open.start,
             command: told.command,
             class: told.class,
+            effect,
             copy_data,
         });
         self.out.semicolons.push(semicolon);

@@ -324,7 +324,7 @@ fn back_up_and_apply(o: &Observed, run: &View, inspection: &Inspection, plan: Pl
         return Decision::step(Step::Inspect { below });
     }
     Decision::step(Step::Apply { below: below.clone() })
-        .saying(Reason::Applying, message::apply_starts(&plan, below.as_deref()))
+        .saying(Reason::Applying, message::apply_starts(o, &plan, below.as_deref()))
         .handling_request(o.request.is_some())
         .with_plan(plan)
 }
@@ -342,8 +342,12 @@ enum Below<'a> {
 fn below<'a>(o: &'a Observed, run: &View, inspection: &Inspection, plan: &Plan, now: Timestamp) -> Below<'a> {
     let Ok(database) = &o.database else { return Below::NotConfigured };
     let policy = &database.spec.backup;
-    let when = policy.when.max(o.backup_override.unwrap_or(BackupWhen::Never));
-    if when == BackupWhen::Never {
+    let asked = match o.backup_when() {
+        BackupWhen::Never => false,
+        BackupWhen::BeforeDestructive => plan.pending.iter().any(|script| script.destructive().is_some()),
+        BackupWhen::Always => true,
+    };
+    if !asked {
         return Below::NotAsked;
     }
     let Some(method) = &policy.method else { return Below::NotConfigured };

@@ -2,7 +2,7 @@
 
 use super::observe::Observed;
 use super::run::{Inspection, Place, View};
-use crate::api::{Failure, PostgresBackup};
+use crate::api::{BackupWhen, Failure, PostgresBackup};
 use crate::plan::Plan;
 
 /// The version where the database is, in words.
@@ -108,10 +108,20 @@ pub fn backup_not_configured(o: &Observed, plan: &Plan) -> String {
     )
 }
 
-pub fn apply_starts(plan: &Plan, below: Option<&str>) -> String {
+/// Why no backup is below a run.
+pub fn not_asked(o: &Observed) -> &'static str {
+    match o.backup_when() {
+        BackupWhen::BeforeDestructive => {
+            "A backup is asked for before destructive scripts only, and no statement of this plan is destructive."
+        }
+        BackupWhen::Never | BackupWhen::Always => "The policy asks for no backup.",
+    }
+}
+
+pub fn apply_starts(o: &Observed, plan: &Plan, below: Option<&str>) -> String {
     let first = plan.pending.first().or(plan.baseline.last()).map_or("", |script| script.file_name.as_str());
-    let backup = below.map_or_else(|| "No backup is asked for".to_owned(), |name| format!("Backup {name} is below it"));
-    format!("Applying {}, up to {}, from {first} on. {backup}.", scripts(plan.pending.len()), plan.to)
+    let backup = below.map_or_else(|| not_asked(o).to_owned(), |name| format!("Backup {name} is below it."));
+    format!("Applying {}, up to {}, from {first} on. {backup}", scripts(plan.pending.len()), plan.to)
 }
 
 pub fn applying(o: &Observed, run: &View, place: &Place) -> String {

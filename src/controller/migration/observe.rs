@@ -96,6 +96,12 @@ impl Observed {
         self.request.as_ref().is_some_and(|request| request.at > at)
     }
 
+    /// The safer of what the Database's policy and the Migration ask for.
+    pub fn backup_when(&self) -> BackupWhen {
+        let of_database = self.database.as_ref().map_or(BackupWhen::Never, |database| database.spec.backup.when);
+        of_database.max(self.backup_override.unwrap_or(BackupWhen::Never))
+    }
+
     /// Where the database is: as the run has just read it, else as the status has it from the last time.
     pub fn version(&self) -> Option<&str> {
         match self.run.as_ref().and_then(|run| run.inspection.as_ref()) {

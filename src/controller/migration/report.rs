@@ -7,6 +7,7 @@ use kube::runtime::events::{Event, EventType};
 use kube::{Resource, ResourceExt};
 
 use super::decide::{Decision, PROGRESS, Say, Step};
+use super::message;
 use super::observe::Observed;
 use super::run::{Activity, Doing};
 use crate::api::conditions::{self, APPLIED, BACKED_UP, HEALTHY, PLANNED, READY};
@@ -18,6 +19,10 @@ use crate::script::{Mode, Rollback, Script};
 
 /// The most scripts that status.plan lists.
 const MAX_PLAN: usize = 20;
+/// The most locks that each of them lists.
+const MAX_LOCKS: usize = 10;
+/// How a script is called that is recorded, and not run.
+const BASELINE: &str = "Baseline";
 /// The most runs that status.history lists.
 const MAX_HISTORY: usize = 10;
 
@@ -103,7 +108,7 @@ fn next(o: &Observed, decision: &Decision, say: &Say, missing_for: Duration, now
     status
 }
 
-fn tell_plan(status: &mut MigrationStatus, plan: &Plan) {
+pub(super) fn tell_plan(status: &mut MigrationStatus, plan: &Plan) {
     let planned = |mode: &str, script: &crate::plan::PlannedScript| PlannedScriptStatus {
         version: script.version.to_string(),
         description: script.title().to_owned(),
@@ -116,10 +121,13 @@ fn tell_plan(status: &mut MigrationStatus, plan: &Plan) {
             Rollback::Unsupported(..) => "unsupported",
         }
         .to_owned(),
+        // What is only recorded does nothing.
+        locks: if mode == BASELINE { Vec::new() } else { script.lock_lines(MAX_LOCKS) },
+        destructive: script.destructive_line().filter(|_| mode != BASELINE),
     };
     status.target = Some(plan.to.to_string());
     status.pending = Some(plan.pending.len() as i64);
-    let baseline = plan.baseline.iter().map(|script| planned("Baseline", script));
+    let baseline = plan.baseline.iter().map(|script| planned(BASELINE, script));
     let mode = |script: &Script| if script.mode == Mode::NoTransaction { "NoTransaction" } else { "Transaction" };
     let pending = plan.pending.iter().map(|script| planned(mode(script), script));
     status.plan = baseline.chain(pending).take(MAX_PLAN).collect();
@@ -200,7 +208,7 @@ fn tell_progress(
         (_, Step::Apply { below: Some(name) }) => {
             set(BACKED_UP, true, "Succeeded", &format!("PostgresBackup {name} is verified."))
         }
-        (_, Step::Apply { below: None }) => set(BACKED_UP, true, "NotAsked", "The policy asks for no backup."),
+        (_, Step::Apply { below: None }) => set(BACKED_UP, true, "NotAsked", message::not_asked(o)),
         _ => {}
     }
     match (say.reason, &decision.plan) {

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::decide::{Decision, Step, decide};
 use super::observe::{Key, Observed, Request, Trouble};
 use super::run::{Activity, Doing, Inspection, View};
+use super::{message, report};
 use crate::api::{BackupWhen, Failure, MigrationStatus, PostgresBackup, PostgresDatabase, Reason};
 use crate::controller::pin::Pin;
 use crate::health::Verdict;
@@ -221,6 +222,86 @@ fn a_migration_overrides_the_policy_only_towards_more_safety() {
     let less =
         Observed { backup_override: Some(BackupWhen::Never), database: Ok(database(serde_json::json!({}))), ..o };
     assert_eq!(reason(&with(less, run)), Some(Reason::BackupNotConfigured));
+}
+
+/// A Migration of this one script, whose Database is backed up before destructive ones, with a run that has read an empty ledger.
+fn of_one_script(sql: &str) -> (Observed, View) {
+    let files = [("001_a.sql".to_owned(), sql.as_bytes().to_vec())];
+    let (o, run) = read(0);
+    let policy = database(serde_json::json!({
+        "when": "BeforeDestructive",
+        "method": { "pgDump": { "store": { "persistentVolumeClaim": { "claimName": "b" } } } },
+    }));
+    (Observed { source: Ok(Arc::new(History::from_files(files).unwrap())), database: Ok(policy), ..o }, run)
+}
+
+#[test]
+fn before_destructive_scripts_only_a_backup_is_asked_for_where_one_may_lose_data() {
+    for (sql, asked) in [
+        ("create table a ();", false),
+        ("alter table a add b int; delete from a where b = 1;", false),
+        ("create table a (); drop table b;", true),
+        ("update a set b = 1;", true),
+        ("do $$ begin end $$;", true),
+    ] {
+        let (o, run) = of_one_script(sql);
+        let decision = with(o, run);
+        match asked {
+            true => assert!(matches!(decision.step, Step::BackUp { .. }), "{sql}: {:?}", decision.step),
+            false => {
+                assert_eq!(decision.step, Step::Apply { below: None }, "{sql}");
+                assert!(
+                    message(&decision).contains("no statement of this plan is destructive"),
+                    "{}",
+                    message(&decision)
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_script_that_is_recorded_and_not_run_asks_for_no_backup() {
+    let (o, run) = of_one_script("drop table a;");
+    let baseline = Policy { baseline: Some("1".parse().unwrap()), ..Policy::default() };
+    assert_eq!(with(Observed { policy: Ok(baseline), ..o }, run).step, Step::Apply { below: None });
+}
+
+#[test]
+fn of_two_policies_the_safer_holds() {
+    use BackupWhen::{Always, BeforeDestructive, Never};
+    let of = |when: &str| Ok(database(serde_json::json!({ "when": when })));
+    for (database, migration, holds) in [
+        ("Never", Some(BeforeDestructive), BeforeDestructive),
+        ("BeforeDestructive", None, BeforeDestructive),
+        ("BeforeDestructive", Some(Never), BeforeDestructive),
+        ("BeforeDestructive", Some(Always), Always),
+        ("Always", Some(BeforeDestructive), Always),
+        ("Never", None, Never),
+    ] {
+        let o = Observed { database: of(database), backup_override: migration, ..created() };
+        assert_eq!(o.backup_when(), holds, "{database} and {migration:?}");
+    }
+    let o = Observed { database: of("Never"), ..created() };
+    assert_eq!(message::not_asked(&o), "The policy asks for no backup.");
+}
+
+#[test]
+fn the_plan_in_the_status_says_what_is_locked_and_what_may_lose_data() {
+    let sql: String = (0..12).map(|n| format!("alter table t{n:02} set (fillfactor = 70);\n")).collect();
+    let (o, _) = of_one_script(&format!("{sql}alter table orders drop column total;"));
+    let history = o.source.unwrap();
+    let mut status = MigrationStatus::default();
+    report::tell_plan(&mut status, &plan(&history, &Ledger::default(), &Policy::default()).unwrap());
+    let told = &status.plan[0];
+    assert_eq!(told.locks.len(), 10);
+    assert_eq!(told.locks[0], "orders: ACCESS EXCLUSIVE");
+    assert_eq!(told.locks[1], "t00: SHARE UPDATE EXCLUSIVE");
+    assert_eq!(told.destructive.as_deref(), Some("line 13: DROP COLUMN"));
+
+    let baseline = Policy { baseline: Some("1".parse().unwrap()), ..Policy::default() };
+    report::tell_plan(&mut status, &plan(&history, &Ledger::default(), &baseline).unwrap());
+    assert!(status.plan[0].locks.is_empty() && status.plan[0].destructive.is_none(), "{:?}", status.plan);
 }
 
 #[test]

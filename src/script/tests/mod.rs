@@ -1,6 +1,7 @@
 //! What the room promises, as tables of hard cases and as properties.
 
 mod classes;
+mod effects;
 mod histories;
 mod properties;
 mod scripts;
