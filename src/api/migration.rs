@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use clap::ValueEnum;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -77,10 +78,72 @@ pub struct Source {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxProperties" = 1000))]
     pub inline: Option<BTreeMap<String, String>>,
+    /// How the files are called and divided. Absent: belay. Where a folder names a script (diesel, prisma), a key of a
+    /// ConfigMap, which can hold no slash, has two underscores in its place: 2024-01-01-000000_users__up.sql.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layout: Option<Layout>,
     /// As `belay digest` prints it: run only this content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 71), regex(pattern = "^sha256:[0-9a-f]{64}$"))]
     pub digest: Option<String>,
+}
+
+/// Whose names and marks the files have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Layout {
+    /// 001_x.sql, and 001_x.down.sql or rollback lines
+    #[default]
+    Belay,
+    /// 1_x.up.sql and 1_x.down.sql
+    GolangMigrate,
+    /// 1_x.sql, with -- +goose Up and -- +goose Down
+    Goose,
+    /// 1_x.sql, with -- migrate:up and -- migrate:down
+    Dbmate,
+    /// 1_x/up.sql and 1_x/down.sql
+    Diesel,
+    /// 1_x.sql, or 1_x.up.sql and 1_x.down.sql
+    Sqlx,
+    /// V1__x.sql
+    Refinery,
+    /// V1__x.sql and U1__x.sql
+    Flyway,
+    /// 1_x/migration.sql
+    Prisma,
+    /// The one of these that fits all of the files
+    Auto,
+}
+
+impl Layout {
+    /// Every layout that files may have.
+    pub const NAMED: &'static [Self] = &[
+        Self::Belay,
+        Self::GolangMigrate,
+        Self::Goose,
+        Self::Dbmate,
+        Self::Diesel,
+        Self::Sqlx,
+        Self::Refinery,
+        Self::Flyway,
+        Self::Prisma,
+    ];
+
+    /// As specs and arguments have it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Belay => "belay",
+            Self::GolangMigrate => "golang-migrate",
+            Self::Goose => "goose",
+            Self::Dbmate => "dbmate",
+            Self::Diesel => "diesel",
+            Self::Sqlx => "sqlx",
+            Self::Refinery => "refinery",
+            Self::Flyway => "flyway",
+            Self::Prisma => "prisma",
+            Self::Auto => "auto",
+        }
+    }
 }
 
 /// How scripts share transactions.

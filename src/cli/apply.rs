@@ -10,7 +10,7 @@ use super::exit::{self, Exit};
 use super::output::{self, Format, count};
 use super::plan::told_hold;
 use super::progress::Printer;
-use super::source::{self, Folder};
+use super::source::Folder;
 use super::summary::{self, ScriptSummary};
 use super::target::{Database, LockOptions, PlanOptions};
 use super::{excerpt, interrupt, session};
@@ -79,7 +79,7 @@ struct Ran {
 
 impl Apply {
     pub async fn run(self) -> Result<Exit, CliError> {
-        let history = source::read(&self.folder.folder)?;
+        let history = self.folder.read()?;
         let cancel = interrupt::listen();
         let locks = Locks::from(self.locks);
         let mut engine = tokio::select! {

@@ -5,7 +5,7 @@ use super::error::CliError;
 use super::exit::{self, Exit};
 use super::output::{self, Format, capital, moment};
 use super::session;
-use super::source::{self, OptionalFolder};
+use super::source::OptionalFolder;
 use super::target::Database;
 use crate::plan::{Applied, Ledger};
 use crate::postgres::Locks;
@@ -88,7 +88,7 @@ impl History {
     }
 
     pub async fn run(self) -> Result<Exit, CliError> {
-        let source = self.folder.folder.as_deref().map(source::read).transpose()?;
+        let source = self.folder.read()?;
         let mut engine = session::connect(&self.database, Locks::default()).await?;
         let ledger = engine.ledger().await?;
         let entries = entries(&ledger, source.iter().flat_map(|history| history.scripts()).map(AsRef::as_ref));

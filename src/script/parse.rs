@@ -1,7 +1,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::comment::{Header, hashed};
+use super::comment::{Header, hashed, no_transaction_refused};
+use super::history::SourceFile;
 use super::position::{Cursor, Position};
 use super::read::{Read, blanked};
 use super::rollback::{self, Rollback};
@@ -35,18 +36,19 @@ impl Script {
         self.header.description.as_deref().unwrap_or(&self.description)
     }
 
-    /// Reads a script whose name and bytes are already known to be right. `down` is the text of its
-    /// `.down.sql`, which goes before rollback lines.
-    pub(super) fn read(
-        version: Version,
-        description: String,
-        file_name: String,
-        text: String,
-        down: Option<&str>,
-    ) -> Self {
-        let read = Read::of(&text);
-        let rollback = match down {
-            Some(down) => rollback::judge(down),
+    /// Reads a script whose name and bytes are already known to be right. Its rollback file goes before rollback lines.
+    pub(super) fn read(source: SourceFile) -> Self {
+        let SourceFile { version, description, file_name, text, down, no_transaction, unsupported } = source;
+        let mut read = Read::of(&text);
+        if no_transaction && !read.header.no_transaction {
+            read.header.no_transaction = true;
+            read.refuse(no_transaction_refused(Position { line: 1, column: 1 }));
+        }
+        if let Some(unsupported) = unsupported {
+            read.refuse(unsupported);
+        }
+        let rollback = match &down {
+            Some((_, down)) => rollback::judge(down),
             None => match rollback::lines(&text, &read.notes) {
                 Some(lines) => rollback::judge(&lines),
                 None => Rollback::None,

@@ -47,6 +47,15 @@ impl Read {
     }
 }
 
+impl Read {
+    /// One more thing that stands in the way; the first in the text is told.
+    pub fn refuse(&mut self, unsupported: Unsupported) {
+        if self.unsupported.as_ref().is_none_or(|first| unsupported.position < first.position) {
+            self.unsupported = Some(unsupported);
+        }
+    }
+}
+
 /// Takes an outer BEGIN and COMMIT out of the statements, and gives the bytes to blank.
 fn outer_pair(text: &str, split: &mut Split, faults: &mut Vec<Unsupported>) -> Option<Vec<Range<usize>>> {
     let last = split.statements.len().checked_sub(1).filter(|last| *last > 0)?;
