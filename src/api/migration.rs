@@ -52,6 +52,9 @@ pub struct MigrationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 100), regex(pattern = "^[0-9]+$"))]
     pub baseline: Option<String>,
+    /// With an empty ledger and no baseline: whether what another tool's ledger says was applied is recorded, not run.
+    #[serde(default)]
+    pub adopt: Adopt,
     /// Overrides the Database's backup policy, only towards more safety.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<BackupOverride>,
@@ -164,6 +167,16 @@ pub enum OutOfOrder {
     Reject,
     /// It is applied.
     Allow,
+}
+
+/// Whether the ledger of another tool is taken over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Adopt {
+    /// It is not looked at.
+    #[default]
+    None,
+    /// The one that is there is: of Flyway, golang-migrate, goose, dbmate, Rails, sqlx, refinery, diesel or Prisma.
+    Auto,
 }
 
 /// Overrides the Database's backup policy, only towards more safety.
@@ -299,7 +312,7 @@ pub struct MigrationStatus {
 pub struct PlannedScriptStatus {
     pub version: String,
     pub description: String,
-    /// Transaction, or Baseline: recorded, not run.
+    /// Transaction; or Baseline, or Adopt: recorded, not run.
     pub mode: String,
     /// The number of statements.
     pub statements: i64,

@@ -144,9 +144,9 @@ impl Apply {
             backup: None,
         };
         engine.begin_run(&intent).await?;
-        engine.record_baseline(&run, &planned.baseline).await?;
+        engine.record_present(&run, planned, cancel).await?;
         for script in &planned.baseline {
-            self.say(&output::table(None, &[ScriptSummary::new(script, summary::Mode::Baseline).row()], "  "));
+            self.say(&output::table(None, &[ScriptSummary::new(script, summary::Mode::recorded(planned)).row()], "  "));
         }
         let printer = Printer::new(&planned.pending, policy.transaction, self.output == Format::Table);
         let since = Instant::now();
@@ -212,7 +212,7 @@ impl Apply {
             version,
             target: planned.to.to_string(),
             pending: (id.is_none() || after.is_some()).then(|| planned.pending.len() - applied.len()),
-            baseline: recorded.map(|script| ScriptSummary::new(script, summary::Mode::Baseline)).collect(),
+            baseline: recorded.map(|script| ScriptSummary::new(script, summary::Mode::recorded(planned))).collect(),
             applied: applied.into_iter().map(|script| ScriptSummary::new(script, mode)).collect(),
             failure,
         };

@@ -49,7 +49,7 @@ struct Entry {
     date: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     author: Option<String>,
-    /// applied, baseline, retired, pending or failed.
+    /// applied, baseline, adopted, retired, pending or failed.
     status: &'static str,
     checksum: String,
     #[serde(flatten)]
@@ -127,6 +127,7 @@ fn applied(row: &Applied) -> Entry {
         status: match row.mode.as_str() {
             _ if row.retired => "retired",
             "baseline" => "baseline",
+            "adopted" => "adopted",
             _ => "applied",
         },
         checksum: row.checksum.to_string(),

@@ -119,7 +119,8 @@ fn tell_plan(status: &mut MigrationStatus, plan: &Plan) {
     };
     status.target = Some(plan.to.to_string());
     status.pending = Some(plan.pending.len() as i64);
-    let baseline = plan.baseline.iter().map(|script| planned("Baseline", script));
+    let recorded = if plan.adopted.is_some() { "Adopt" } else { "Baseline" };
+    let baseline = plan.baseline.iter().map(|script| planned(recorded, script));
     let pending = plan.pending.iter().map(|script| planned("Transaction", script));
     status.plan = baseline.chain(pending).take(MAX_PLAN).collect();
 }
