@@ -56,7 +56,7 @@ pub struct Plan {
     /// To be recorded as present, not run, before anything else.
     pub baseline: Vec<PlannedScript>,
     /// The ledger that says so; absent: the policy's baseline does.
-    pub adopted: Option<ForeignLedger>,
+    pub adopted: Option<Arc<ForeignLedger>>,
     /// To be applied, in this order.
     pub pending: Vec<PlannedScript>,
     /// Names this plan.
@@ -172,7 +172,7 @@ fn agree(history: &History, ledger: &Ledger) -> Result<(), Refusal> {
 struct Recorded {
     /// In the order of their versions.
     scripts: Vec<Arc<Script>>,
-    adopted: Option<ForeignLedger>,
+    adopted: Option<Arc<ForeignLedger>>,
 }
 
 /// A baseline is a person's word, and goes before what another tool wrote.
@@ -186,7 +186,7 @@ fn recorded(history: &History, ledger: &Ledger, policy: &Policy) -> Result<Recor
     if policy.adopt
         && let Some(adoption) = adopt::adopt(history, &ledger.foreign)?
     {
-        return Ok(Recorded { scripts: adoption.scripts, adopted: Some(adoption.ledger) });
+        return Ok(Recorded { scripts: adoption.scripts, adopted: Some(Arc::new(adoption.ledger)) });
     }
     match &ledger.first_foreign_table {
         Some(table) => {

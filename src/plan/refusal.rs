@@ -26,11 +26,11 @@ pub enum Refusal {
     )]
     BaselineRequired { table: String, known: Option<String> },
     #[error(
-        "{ledger} says that version {version} failed: nobody knows what of it is in the database. Find out, mend it with {tool} itself, and let Belay go on; or set baseline to the version that the database is at"
+        "the ledger {ledger} says that version {version} failed: nobody knows what of it is in the database. Find out, mend it with {tool} itself, and let Belay go on; or set baseline to the version that the database is at"
     )]
     ForeignFailed { ledger: String, version: String, tool: &'static str },
     #[error(
-        "{ledger} says that version {version} is applied, but the source does not have it. Add its script, or set baseline to the version that the database is at"
+        "the ledger {ledger} says that version {version} is applied, but the source does not have it. Add its script, or set baseline to the version that the database is at"
     )]
     ForeignMissing { ledger: String, version: String },
     #[error(
@@ -38,10 +38,12 @@ pub enum Refusal {
     )]
     ForeignChecksum { script: String, ledger: String },
     #[error(
-        "{one} and {other} both say what was applied. Remove the one that is not kept any more, or set baseline to the version that the database is at"
+        "the ledgers {one} and {other} both say what was applied. Remove the one that is not kept any more, or set baseline to the version that the database is at"
     )]
     TwoForeign { one: String, other: String },
-    #[error("{ledger} says what was applied, but may not be read. Grant SELECT on it to the login or the role")]
+    #[error(
+        "the ledger {ledger} says what was applied, but may not be read. Grant SELECT on it to the login or the role"
+    )]
     ForeignUnreadable { ledger: String },
     #[error(
         "{script} was edited after it was applied at {applied_at} (checksum {}, was {}). Put it back as it was and write the change as a new script; if the edit changes nothing, run belay repair",

@@ -224,8 +224,9 @@ fn lock_keys(ledger: &ForeignLedger, database: &str) -> Vec<i64> {
             vec![0x466C_7977_6179 + i64::from(hash)]
         }
         Tool::GolangMigrate => {
-            let of = crc(&[&ledger.schema, "\0", &ledger.table, "\0", database]);
-            vec![i64::from(of.wrapping_mul(1_486_364_155))]
+            // Its command line takes the path of the URL for the database's name, slash and all.
+            let of = |slash| crc(&[&ledger.schema, "\0", &ledger.table, "\0", slash, database]);
+            ["", "/"].map(|slash| i64::from(of(slash).wrapping_mul(1_486_364_155))).into()
         }
         Tool::Goose => vec![4_097_083_626],
         // dbmate takes none; this is Rails'.
@@ -233,5 +234,29 @@ fn lock_keys(ledger: &ForeignLedger, database: &str) -> Vec<i64> {
         Tool::Sqlx => vec![0x3d32_ad9e * i64::from(crc(&[database]))],
         Tool::Prisma => vec![72_707_369],
         Tool::Refinery | Tool::Diesel => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_keys_are_those_that_the_tools_were_seen_to_hold() {
+        let keys = |tool, table: &str| {
+            let ledger = ForeignLedger { tool, schema: "public".into(), table: table.into(), rows: None };
+            lock_keys(&ledger, "shop")
+        };
+        // In pg_locks, while a script of theirs slept in a database `shop`: golang-migrate 4.20.1, Flyway 13.12.0.
+        assert!(keys(Tool::GolangMigrate, "schema_migrations").contains(&2_101_699_660));
+        assert_eq!(keys(Tool::Flyway, "flyway_schema_history"), [(18028 << 32) + 4_163_491_309]);
+    }
+
+    #[test]
+    fn every_tool_can_be_read() {
+        for known in KNOWN {
+            let ledger = ForeignLedger { tool: known.tool, schema: "s".into(), table: known.table.into(), rows: None };
+            assert!(read_sql(&ledger).ends_with(&format!("FROM \"s\".\"{}\" ORDER BY {}", known.table, known.order)));
+        }
     }
 }

@@ -51,7 +51,7 @@ fn outcome(history: &History, tool: Tool, rows: Vec<ForeignRow>) -> String {
     let list = |scripts: &[crate::plan::PlannedScript]| {
         scripts.iter().map(|script| script.version.as_written().to_owned()).collect::<Vec<_>>().join(" ")
     };
-    assert_eq!(plan.adopted.map(|ledger| ledger.tool), Some(tool));
+    assert_eq!(plan.adopted.as_ref().map(|ledger| ledger.tool), Some(tool));
     format!("{} | {}", list(&plan.baseline), list(&plan.pending))
 }
 
@@ -106,7 +106,7 @@ fn a_mark_of_failure_refuses_and_names_table_version_and_remedy() {
         let (reason, message) = refused(&five(Layout::Belay), tool, rows);
         assert_eq!(reason, Reason::AdoptionRefused);
         assert!(
-            message.starts_with(&format!("public.ledger ({}) says that version 2 failed", tool.name())),
+            message.starts_with(&format!("the ledger public.ledger ({}) says that version 2 failed", tool.name())),
             "{message}"
         );
         assert!(message.contains("set baseline"), "{message}");
