@@ -221,6 +221,14 @@ async fn what_diesel_applied_is_taken_over() {
 }
 
 #[tokio::test]
+async fn what_prisma_applied_is_taken_over_and_its_checksums_are_compared() {
+    let last = "20240103000000_ada/migration.sql";
+    let bench = recorded("prisma", last).await;
+    taken_over(&bench, "prisma", "Prisma", "20240101000000 20240102000000 20240103000000").await;
+    edited_is_refused("prisma", "prisma", "20240102000000_emails/migration.sql", last).await;
+}
+
+#[tokio::test]
 async fn the_keys_of_a_config_map_are_the_same_files() {
     let bench = recorded("diesel", "2024-02-01-000000_ada/up.sql").await;
     let keys = Bench::new(&[]).await;
