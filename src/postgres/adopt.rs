@@ -136,6 +136,7 @@ impl Engine {
         let since = Instant::now();
         while !self.hold_still(found).await? {
             self.rollback().await?;
+            tracing::info!(tool = found.tool.name(), table = %found, "another tool is at work: trying again");
             let waited = tokio::select! {
                 () = cancel.cancelled() => false,
                 () = tokio::time::sleep(POLL) => since.elapsed() < self.target.locks.retry_for,
