@@ -7,11 +7,13 @@ mod postgres {
     mod apply;
     mod cancel;
     mod connect;
+    mod copy;
     mod guard;
     mod ledger;
     mod lock;
     mod locks;
     mod lost;
+    mod outside;
     mod pooler;
     mod scripts;
     mod tls;

@@ -312,7 +312,7 @@ pub struct MigrationStatus {
 pub struct PlannedScriptStatus {
     pub version: String,
     pub description: String,
-    /// Transaction; or Baseline, or Adopt: recorded, not run.
+    /// Transaction; NoTransaction: statement by statement; or Baseline, or Adopt: recorded, not run.
     pub mode: String,
     /// The number of statements.
     pub statements: i64,

@@ -17,7 +17,7 @@ use super::{excerpt, interrupt, session};
 use crate::api::{Failure, Reason};
 use crate::plan::{Ledger, Plan, PlannedScript, Policy, plan};
 use crate::postgres::{ApplyError, Engine, Locks, RunContext, RunIntent};
-use crate::script::History;
+use crate::script::{History, Script};
 
 /// Apply the pending scripts, each in a transaction with its row of the ledger.
 ///
@@ -196,7 +196,7 @@ impl Apply {
         if let Err(error) = &ended {
             output::tell(&told_failure(error, planned, &place));
         }
-        let mode = summary::Mode::of(policy.transaction, planned.pending.len());
+        let mode = |script: &Script| summary::Mode::of(script, policy.transaction, planned.pending.len());
         let version = match (&after, id) {
             (Some(ledger), _) => ledger.current().map(|row| row.version.to_string()),
             (None, None) => planned.from.as_ref().map(ToString::to_string),
@@ -213,7 +213,7 @@ impl Apply {
             target: planned.to.to_string(),
             pending: (id.is_none() || after.is_some()).then(|| planned.pending.len() - applied.len()),
             baseline: recorded.map(|script| ScriptSummary::new(script, summary::Mode::recorded(planned))).collect(),
-            applied: applied.into_iter().map(|script| ScriptSummary::new(script, mode)).collect(),
+            applied: applied.into_iter().map(|script| ScriptSummary::new(script, mode(script))).collect(),
             failure,
         };
         output::print(&output::document(self.output, &document))?;

@@ -65,6 +65,10 @@ pub enum Refusal {
     OutOfOrder { script: String, applied: String },
     #[error("{script}, {what}")]
     UnsupportedScript { script: String, what: Unsupported },
+    #[error(
+        "{script} is not run in a transaction, and all pending scripts are to share one. Set spec.transaction to PerScript (--transaction per-script)"
+    )]
+    NotInOneTransaction { script: String },
 }
 
 impl Refusal {
@@ -81,7 +85,7 @@ impl Refusal {
             Self::ChecksumMismatch { .. } | Self::ForeignChecksum { .. } => Reason::ChecksumMismatch,
             Self::MissingScript { .. } | Self::Renamed { .. } | Self::ForeignMissing { .. } => Reason::MissingScript,
             Self::OutOfOrder { .. } => Reason::OutOfOrder,
-            Self::UnsupportedScript { .. } => Reason::UnsupportedScript,
+            Self::UnsupportedScript { .. } | Self::NotInOneTransaction { .. } => Reason::UnsupportedScript,
         }
     }
 }

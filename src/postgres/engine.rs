@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use super::connect::{self, CHECK_INTERVAL, Connected, Identity};
 use super::error::PostgresError;
 use super::failpoint;
-use super::quote::{Ident, Literal};
+use super::quote::{Ident, Literal, Path};
+use super::retry;
 use super::session::{Backend, Fault, Row, Session, text};
 use super::target::Target;
 
@@ -66,7 +67,7 @@ impl Engine {
             ledger: None,
             target,
         };
-        engine.settle(connected).await?;
+        engine.set_up(connected).await?;
         Ok(engine)
     }
 
@@ -80,11 +81,11 @@ impl Engine {
         }
         self.options_taken = connected.options_taken;
         self.deadlock_timeout = connected.deadlock_timeout;
-        self.settle(connected).await
+        self.set_up(connected).await
     }
 
     /// The first SETs of a session.
-    async fn settle(&mut self, connected: Connected) -> Result<(), PostgresError> {
+    async fn set_up(&mut self, connected: Connected) -> Result<(), PostgresError> {
         let mut session = connected.session;
         let answer = session.query(self.own_settings().join(";")).await;
         match answer {
@@ -122,6 +123,19 @@ impl Engine {
             "SET row_security = off".to_owned(),
             "SET search_path = pg_catalog, pg_temp".to_owned(),
         ]);
+        settings
+    }
+
+    /// What a script begins with, at try `attempt` (from 1).
+    pub(super) fn script_settings(&self, attempt: u32) -> Vec<String> {
+        let locks = &self.target.locks;
+        let mut settings = self.clean_settings();
+        let lock_timeout = retry::lock_timeout(attempt, locks, self.deadlock_timeout);
+        settings.push(format!("SET lock_timeout = {}", lock_timeout.as_millis()));
+        settings.push(format!("SET statement_timeout = {}", locks.statement_timeout.as_millis()));
+        if !self.target.search_path.is_empty() {
+            settings.push(format!("SET search_path = {}", Path(&self.target.search_path)));
+        }
         settings
     }
 
@@ -173,6 +187,23 @@ impl Engine {
             self.drop_session();
         }
         answer
+    }
+
+    /// Sends one statement of Belay's own that waits for locks, and for old transactions, without holding others up. The
+    /// server ends it after `patience`.
+    pub(super) async fn patiently(&mut self, sql: String, patience: Duration) -> Result<(), Fault> {
+        /// For the server to say so.
+        const ANSWER: Duration = Duration::from_secs(60);
+        let timeout = patience.as_millis().max(1);
+        self.try_query(format!("SET lock_timeout = 0;SET statement_timeout = {timeout}")).await?;
+        let Some(session) = &mut self.session else {
+            return Err(Fault::Lost { why: "the session ended before".into() });
+        };
+        let answer = session.query_within(sql, patience.saturating_add(ANSWER)).await;
+        if matches!(answer, Err(Fault::Lost { .. })) {
+            self.drop_session();
+        }
+        answer.map(|_| ())
     }
 
     pub(super) fn drop_session(&mut self) {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::position::{Cursor, Position};
+use super::position::Cursor;
 use super::unsupported::{Unsupported, UnsupportedKind};
 
 /// What a script says about itself in the comments before its first statement.
@@ -107,23 +107,21 @@ pub(super) fn header(text: &str, notes: &[Note]) -> (Header, Vec<Unsupported>) {
             Key::Belay => {
                 let known = value.eq_ignore_ascii_case("no-transaction");
                 header.no_transaction |= known && note.in_header;
-                let position = cursor.position(note.range.start);
-                let (kind, what, remedy) = match (known, note.in_header) {
-                    (true, true) => {
-                        faults.push(no_transaction_refused(position));
-                        continue;
-                    }
-                    (true, false) => (
-                        UnsupportedKind::UnknownDirective,
+                if known && note.in_header {
+                    continue;
+                }
+                let (what, remedy) = match known {
+                    true => (
                         "this directive counts only before the first statement".to_owned(),
                         "move the line to the top of the script",
                     ),
-                    (false, _) => (
-                        UnsupportedKind::UnknownDirective,
+                    false => (
                         format!("-- belay: {} is no directive", value.chars().take(40).collect::<String>()),
                         "the only one is -- belay: no-transaction",
                     ),
                 };
+                let kind = UnsupportedKind::UnknownDirective;
+                let position = cursor.position(note.range.start);
                 faults.push(Unsupported { kind, position, what, remedy: remedy.to_owned() });
                 continue;
             }
@@ -133,14 +131,4 @@ pub(super) fn header(text: &str, notes: &[Note]) -> (Header, Vec<Unsupported>) {
         }
     }
     (header, faults)
-}
-
-/// That a script asks to run outside a transaction.
-pub(super) fn no_transaction_refused(position: Position) -> Unsupported {
-    Unsupported {
-        kind: UnsupportedKind::NoTransaction,
-        position,
-        what: "this version of Belay runs every script in a transaction".to_owned(),
-        remedy: "take the line out, and what can't run in a transaction too".to_owned(),
-    }
 }

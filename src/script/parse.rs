@@ -1,10 +1,10 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::comment::{Header, hashed, no_transaction_refused};
+use super::comment::{Header, hashed};
 use super::history::SourceFile;
 use super::position::{Cursor, Position};
-use super::read::{Read, blanked};
+use super::read::{Mode, Read, blanked};
 use super::rollback::{self, Rollback};
 use super::split::Statement;
 use super::unsupported::Unsupported;
@@ -18,6 +18,7 @@ pub struct Script {
     pub description: String,
     pub file_name: String,
     pub header: Header,
+    pub mode: Mode,
     /// As it was written, but for a byte order mark.
     pub text: String,
     /// In order, without an outer BEGIN and COMMIT: the n-th is the n-th that the server answers.
@@ -39,11 +40,7 @@ impl Script {
     /// Reads a script whose name and bytes are already known to be right. Its rollback file goes before rollback lines.
     pub(super) fn read(source: SourceFile) -> Self {
         let SourceFile { version, description, file_name, text, down, no_transaction, unsupported } = source;
-        let mut read = Read::of(&text);
-        if no_transaction && !read.header.no_transaction {
-            read.header.no_transaction = true;
-            read.refuse(no_transaction_refused(Position { line: 1, column: 1 }));
-        }
+        let mut read = Read::marked(&text, no_transaction);
         if let Some(unsupported) = unsupported {
             read.refuse(unsupported);
         }
@@ -60,6 +57,7 @@ impl Script {
             description,
             file_name,
             header: read.header,
+            mode: read.mode,
             statements: read.statements,
             rollback,
             checksum,
@@ -80,6 +78,12 @@ impl Script {
         self.text.get(statement.range.clone()).unwrap_or_default()
     }
 
+    /// The first byte behind the data of a COPY and the line that ends it.
+    pub fn behind_copy(&self, data: &Range<usize>) -> usize {
+        let behind = self.text.get(data.end..).unwrap_or_default();
+        behind.find('\n').map_or(self.text.len(), |end| data.end + end)
+    }
+
     /// The line and column of a byte offset.
     pub fn position_of(&self, byte: usize) -> Position {
         Cursor::new(&self.text).position(byte)
@@ -90,6 +94,11 @@ impl Script {
     pub fn byte_of_char(&self, character: usize) -> usize {
         let before = character.saturating_sub(1);
         self.text.char_indices().nth(before).map_or(self.text.len(), |(byte, _)| byte)
+    }
+
+    /// How many characters stand before a byte offset.
+    pub fn characters(&self, byte: usize) -> usize {
+        self.text.get(..byte).map_or(0, |before| before.chars().count())
     }
 
     /// The line and column of a character, counted from 1.

@@ -11,9 +11,20 @@ use super::split::{Split, Statement, split};
 use super::unsupported::{Unsupported, UnsupportedKind};
 use super::words::significant;
 
+/// How a script is run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// In one transaction, which its row in the ledger is part of.
+    Transaction,
+    /// Statement by statement, each recorded by itself: where the header says so, or where every statement is one that
+    /// PostgreSQL refuses in a transaction.
+    NoTransaction,
+}
+
 /// What a text that may be run consists of.
 pub(super) struct Read {
     pub header: Header,
+    pub mode: Mode,
     pub statements: Vec<Statement>,
     pub notes: Vec<Note>,
     pub blanks: Vec<Range<usize>>,
@@ -23,21 +34,31 @@ pub(super) struct Read {
 
 impl Read {
     pub fn of(text: &str) -> Self {
+        Self::marked(text, false)
+    }
+
+    /// The same, of a text that is marked to run outside a transaction by what is not in it, or not in Belay's words.
+    pub fn marked(text: &str, no_transaction: bool) -> Self {
         let mut split = split(text);
-        let (header, directives) = header(text, &split.notes);
+        let (mut header, directives) = header(text, &split.notes);
+        header.no_transaction |= no_transaction;
         let mut blanks = std::mem::take(&mut split.psql_lines);
         let unterminated = split.faults.iter().any(|fault| fault.kind == UnsupportedKind::Unterminated);
         let mut faults = std::mem::take(&mut split.faults);
         faults.extend(directives);
-        if let Some(pair) = outer_pair(text, &mut split, &mut faults) {
-            blanks.extend(pair);
-        }
+        let pair = if header.no_transaction { None } else { outer_pair(text, &mut split, &mut faults) };
+        let in_pair = pair.is_some();
+        blanks.extend(pair.into_iter().flatten());
         if split.statements.is_empty() && faults.is_empty() {
             faults.push(empty());
         }
-        mark_mixed(&split.statements, &mut faults);
+        let mode = mode(&header, &split.statements, in_pair);
+        if mode == Mode::Transaction {
+            faults.extend(split.statements.iter().filter(|statement| statement.class.is_outside()).map(mixed));
+        }
         Self {
             header,
+            mode,
             statements: split.statements,
             notes: split.notes,
             blanks,
@@ -45,9 +66,7 @@ impl Read {
             unsupported: faults.into_iter().min_by_key(|fault| fault.position),
         }
     }
-}
 
-impl Read {
     /// One more thing that stands in the way; the first in the text is told.
     pub fn refuse(&mut self, unsupported: Unsupported) {
         if self.unsupported.as_ref().is_none_or(|first| unsupported.position < first.position) {
@@ -104,13 +123,19 @@ fn outer_pair(text: &str, split: &mut Split, faults: &mut Vec<Unsupported>) -> O
     Some(blanks)
 }
 
-/// A statement that can't run in a transaction has another remedy where others stand beside it.
-fn mark_mixed(statements: &[Statement], faults: &mut [Unsupported]) {
-    if statements.iter().all(|statement| statement.class == Class::OutsideTransaction) {
-        return;
-    }
-    for fault in faults.iter_mut().filter(|fault| fault.kind == UnsupportedKind::OutsideTransaction) {
-        fault.kind = UnsupportedKind::Mixed;
+fn mode(header: &Header, statements: &[Statement], in_pair: bool) -> Mode {
+    let outside = || !statements.is_empty() && statements.iter().all(|statement| statement.class.is_outside());
+    if header.no_transaction || !in_pair && outside() { Mode::NoTransaction } else { Mode::Transaction }
+}
+
+fn mixed(statement: &Statement) -> Unsupported {
+    Unsupported {
+        kind: UnsupportedKind::Mixed,
+        position: statement.start,
+        what: format!("PostgreSQL refuses this {} in a transaction, and the script is run in one", statement.command),
+        remedy: "move it into a script of its own, without BEGIN and COMMIT; or write -- belay: no-transaction at the \
+                 top, and each statement is run and recorded by itself"
+            .to_owned(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, Executor as _};
 
 use crate::bench::{Bench, Said};
 
@@ -149,6 +149,39 @@ async fn what_dbmate_applied_is_taken_over() {
     ran(tool("dbmate").args(["--url", &bench.database.url, "-d", &folder, "--no-dump-schema", "up"]));
     bench.folder.write("20240103000000_ada.sql", format!("-- migrate:up\n{LAST}-- migrate:down\n"));
     taken_over(&bench, "dbmate", "dbmate or Rails", "20240101000000 20240102000000 20240103000000").await;
+}
+
+#[tokio::test]
+async fn what_a_tool_would_run_outside_a_transaction_is_run_so() {
+    let index = "CREATE INDEX CONCURRENTLY i ON t (id);\nANALYZE t;\n";
+    for (layout, files) in [
+        (
+            "goose",
+            vec![(
+                "2_i.sql",
+                format!("-- +goose NO TRANSACTION\n-- +goose Up\n{index}-- +goose Down\nDROP INDEX i;\n"),
+            )],
+        ),
+        (
+            "dbmate",
+            vec![("2_i.sql", format!("-- migrate:up transaction:false\n{index}-- migrate:down\nDROP INDEX i;\n"))],
+        ),
+        ("sqlx", vec![("2_i.sql", format!("-- no-transaction\n{index}"))]),
+        (
+            "flyway",
+            vec![("V2__i.sql", index.to_owned()), ("V2__i.sql.conf", "executeInTransaction=false\n".to_owned())],
+        ),
+    ] {
+        let bench = Bench::new(&[]).await;
+        bench.database.owner().await.execute("CREATE TABLE t (id int)").await.expect("a table");
+        for (name, text) in files {
+            bench.folder.write(name, text);
+        }
+        bench.run(&["apply", "--layout", layout, "--baseline", "0"]).is(0);
+        let state =
+            "SELECT h.mode || ' ' || x.indisvalid FROM belay.history h, pg_index x WHERE x.indexrelid = 'i'::regclass";
+        assert_eq!(bench.value(state).await, "no-transaction true", "{layout}");
+    }
 }
 
 /// A database as the tool left it, and the scripts that it had, one more beside them.

@@ -14,7 +14,7 @@ use crate::api::{Migration, MigrationStatus, PlannedScriptStatus, Reason, RunSta
 use crate::controller::memory::Memory;
 use crate::controller::{Context, status};
 use crate::plan::Plan;
-use crate::script::Rollback;
+use crate::script::{Mode, Rollback, Script};
 
 /// The most scripts that status.plan lists.
 const MAX_PLAN: usize = 20;
@@ -121,7 +121,8 @@ fn tell_plan(status: &mut MigrationStatus, plan: &Plan) {
     status.pending = Some(plan.pending.len() as i64);
     let recorded = if plan.adopted.is_some() { "Adopt" } else { "Baseline" };
     let baseline = plan.baseline.iter().map(|script| planned(recorded, script));
-    let pending = plan.pending.iter().map(|script| planned("Transaction", script));
+    let mode = |script: &Script| if script.mode == Mode::NoTransaction { "NoTransaction" } else { "Transaction" };
+    let pending = plan.pending.iter().map(|script| planned(mode(script), script));
     status.plan = baseline.chain(pending).take(MAX_PLAN).collect();
 }
 

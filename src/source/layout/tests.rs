@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::script::{Rollback, Script, UnsupportedKind};
+use crate::script::{Mode, Rollback, Script, UnsupportedKind};
 
 fn files(files: &[(&str, &str)]) -> Vec<(String, Vec<u8>)> {
     files.iter().map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec())).collect()
@@ -87,11 +87,13 @@ fn what_goose_would_send_otherwise_is_refused_with_its_line() {
     assert_eq!((told.kind, told.position.line), (UnsupportedKind::Layout, 3));
     assert_eq!(unsupported("-- +goose Up\nselect '${HOME}';\n"), None, "only where goose would put it in");
 
-    let told = unsupported("-- +goose NO TRANSACTION\n-- +goose Up\nvacuum;\n").expect("outside a transaction");
-    assert_eq!(told.kind, UnsupportedKind::NoTransaction);
+    let outside =
+        history(Layout::Goose, &[("1_a.sql", "-- +goose NO TRANSACTION\n-- +goose Up\nvacuum;\nselect 1;\n")]);
+    assert_eq!((latest(&outside).mode, latest(&outside).unsupported.as_ref()), (Mode::NoTransaction, None));
     let read =
         history(Layout::Goose, &[("1_a.sql", "-- +goose NO TRANSACTION\n-- +goose Up\n\nselect 1; select 2;\n")]);
-    assert!(latest(&read).header.no_transaction);
+    let told = latest(&read).unsupported.clone().expect("goose sends both in one message");
+    assert_eq!((told.kind, told.position.line), (UnsupportedKind::Layout, 4));
 }
 
 #[test]
@@ -124,7 +126,7 @@ fn dbmate_is_read_as_it_is() {
     assert_eq!((script.statements[0].start.line, script.unsupported.as_ref()), (3, None));
     assert_eq!(script.rollback, Rollback::Sql(DOWN.to_owned()));
     let outside = history(Layout::Dbmate, &[("1_a.sql", "-- migrate:up transaction:false\nvacuum;\n")]);
-    assert!(latest(&outside).header.no_transaction);
+    assert!(latest(&outside).mode == Mode::NoTransaction);
     for (text, said) in [
         ("select 1;", "line 1: -- migrate:up is missing before the first statement"),
         ("-- migrate:down\n", "line 1: -- migrate:up comes before -- migrate:down"),
@@ -156,7 +158,7 @@ fn diesel_is_read_as_it_is_with_slashes_or_without() {
             "20240102030405 users | 2024-01-02-030405_users/up.sql"
         ]
     );
-    assert!(latest(&in_folders).header.no_transaction);
+    assert!(latest(&in_folders).mode == Mode::NoTransaction);
     let as_keys = history(
         Layout::Diesel,
         &[
@@ -191,10 +193,10 @@ fn sqlx_is_read_as_it_is() {
         &[("1_a.sql", UP), ("20240101_b.up.sql", "-- no-transaction\nvacuum;"), ("20240101_b.down.sql", DOWN)],
     );
     assert_eq!(list(&read), ["1 a | 1_a.sql", "20240101 b | 20240101_b.up.sql"]);
-    assert!(latest(&read).header.no_transaction);
+    assert!(latest(&read).mode == Mode::NoTransaction);
     assert_eq!(latest(&read).rollback, Rollback::Sql(DOWN.to_owned()));
     let late = history(Layout::Sqlx, &[("1_a.sql", "\n-- no-transaction\nselect 1;")]);
-    assert!(!latest(&late).header.no_transaction, "sqlx looks at the first characters only");
+    assert!(latest(&late).mode == Mode::Transaction, "sqlx looks at the first characters only");
 }
 
 #[test]
@@ -218,7 +220,7 @@ fn flyway_is_read_as_it_is() {
         ],
     );
     assert_eq!(list(&read), ["1 create users | V1__create_users.sql", "10 index | V10__index.sql"]);
-    assert!(latest(&read).header.no_transaction);
+    assert!(latest(&read).mode == Mode::NoTransaction);
     assert_eq!(read.get(&"1".parse().unwrap()).unwrap().rollback, Rollback::Sql(DOWN.to_owned()));
     for (name, said) in [
         ("R__views.sql", "repeatable"),
