@@ -45,9 +45,9 @@ fn complete(kind: &str) -> Vec<Value> {
         ],
         "Migration" => vec![
             json!({
-                "databaseRef": local, "target": "3", "transaction": "PerScript", "outOfOrder": "Reject", "baseline": "0",
+                "databaseRef": local, "target": "3", "transaction": "PerScript", "outOfOrder": "Reject", "baseline": "0", "adopt": "Auto",
                 "backup": { "when": "Always" }, "suspend": true,
-                "source": { "configMaps": [local], "digest": format!("sha256:{}", "0".repeat(64)) },
+                "source": { "configMaps": [local], "layout": "golang-migrate", "digest": format!("sha256:{}", "0".repeat(64)) },
                 "healthChecks": [{ "name": "a", "sql": { "query": "select true" }, "timeout": "60s", "interval": "2s" }]
             }),
             json!({

@@ -3,6 +3,7 @@
 mod support;
 
 mod postgres {
+    mod adopt;
     mod apply;
     mod cancel;
     mod connect;

@@ -10,7 +10,7 @@ use super::exit::{self, Exit};
 use super::output::{self, Format, count};
 use super::plan::told_hold;
 use super::progress::Printer;
-use super::source::{self, Folder};
+use super::source::Folder;
 use super::summary::{self, ScriptSummary};
 use super::target::{Database, LockOptions, PlanOptions};
 use super::{excerpt, interrupt, session};
@@ -82,7 +82,7 @@ struct Ran {
 
 impl Apply {
     pub async fn run(self) -> Result<Exit, CliError> {
-        let history = source::read(&self.folder.folder)?;
+        let history = self.folder.read()?;
         let cancel = interrupt::listen();
         let locks = Locks::from(self.locks);
         let mut engine = tokio::select! {
@@ -147,9 +147,9 @@ impl Apply {
             backup: None,
         };
         engine.begin_run(&intent).await?;
-        engine.record_baseline(&run, &planned.baseline).await?;
+        engine.record_present(&run, planned, cancel).await?;
         for script in &planned.baseline {
-            self.say(&output::table(None, &[ScriptSummary::new(script, summary::Mode::Baseline).row()], "  "));
+            self.say(&output::table(None, &[ScriptSummary::new(script, summary::Mode::recorded(planned)).row()], "  "));
         }
         let printer = Printer::new(&planned.pending, policy.transaction, self.output == Format::Table);
         let since = Instant::now();
@@ -218,7 +218,7 @@ impl Apply {
             version,
             target: planned.to.to_string(),
             pending: (id.is_none() || after.is_some()).then(|| planned.pending.len() - applied.len()),
-            baseline: recorded.map(|script| ScriptSummary::new(script, summary::Mode::Baseline)).collect(),
+            baseline: recorded.map(|script| ScriptSummary::new(script, summary::Mode::recorded(planned))).collect(),
             applied: applied.into_iter().map(|script| ScriptSummary::new(script, mode(script))).collect(),
             notices: engine.notices().to_vec(),
             failure,

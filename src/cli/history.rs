@@ -5,7 +5,7 @@ use super::error::CliError;
 use super::exit::{self, Exit};
 use super::output::{self, Format, capital, moment};
 use super::session;
-use super::source::{self, OptionalFolder};
+use super::source::OptionalFolder;
 use super::target::Database;
 use crate::plan::{Applied, Ledger};
 use crate::postgres::Locks;
@@ -49,7 +49,7 @@ struct Entry {
     date: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     author: Option<String>,
-    /// applied, baseline, retired, pending or failed.
+    /// applied, baseline, adopted, retired, pending or failed.
     status: &'static str,
     checksum: String,
     #[serde(flatten)]
@@ -88,7 +88,7 @@ impl History {
     }
 
     pub async fn run(self) -> Result<Exit, CliError> {
-        let source = self.folder.folder.as_deref().map(source::read).transpose()?;
+        let source = self.folder.read()?;
         let mut engine = session::connect(&self.database, Locks::default()).await?;
         let ledger = engine.ledger().await?;
         let entries = entries(&ledger, source.iter().flat_map(|history| history.scripts()).map(AsRef::as_ref));
@@ -127,6 +127,7 @@ fn applied(row: &Applied) -> Entry {
         status: match row.mode.as_str() {
             _ if row.retired => "retired",
             "baseline" => "baseline",
+            "adopted" => "adopted",
             _ => "applied",
         },
         checksum: row.checksum.to_string(),

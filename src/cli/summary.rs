@@ -18,7 +18,7 @@ pub struct ScriptSummary {
     pub author: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub date: Option<String>,
-    /// Transaction, SharedTransaction, NoTransaction, or Baseline: recorded, not run.
+    /// Transaction, SharedTransaction, NoTransaction; or Baseline, or Adopt: recorded, not run.
     pub mode: &'static str,
     pub statements: usize,
     /// yes, no, or "not SQL", which counts as none.
@@ -44,9 +44,15 @@ pub enum Mode {
     SharedTransaction,
     NoTransaction,
     Baseline,
+    Adopt,
 }
 
 impl Mode {
+    /// Of the scripts that a plan records, and does not run.
+    pub fn recorded(plan: &Plan) -> Self {
+        if plan.adopted.is_some() { Self::Adopt } else { Self::Baseline }
+    }
+
     /// Of a script of a plan that runs so many.
     pub fn of(script: &Script, transaction: TransactionMode, pending: usize) -> Self {
         match transaction {
@@ -71,6 +77,7 @@ impl ScriptSummary {
                 Mode::SharedTransaction => "SharedTransaction",
                 Mode::NoTransaction => "NoTransaction",
                 Mode::Baseline => "Baseline",
+                Mode::Adopt => "Adopt",
             },
             statements: script.statements.len(),
             rollback: match &script.rollback {
@@ -88,7 +95,7 @@ impl ScriptSummary {
     /// Version, description, author, mode, statements, rollback, the strongest lock, what is destructive.
     pub fn row(&self) -> Vec<String> {
         let mode = match self.mode {
-            "Baseline" => "recorded, not run",
+            "Baseline" | "Adopt" => "recorded, not run",
             "SharedTransaction" => "in one transaction with the others",
             "NoTransaction" => "statement by statement",
             _ => "in a transaction",
@@ -121,7 +128,7 @@ fn strongest(script: &Script) -> Option<String> {
 pub fn scripts(plan: &Plan, transaction: TransactionMode) -> (Vec<ScriptSummary>, Vec<ScriptSummary>) {
     let mode = |script: &Script| Mode::of(script, transaction, plan.pending.len());
     (
-        plan.baseline.iter().map(|script| ScriptSummary::new(script, Mode::Baseline)).collect(),
+        plan.baseline.iter().map(|script| ScriptSummary::new(script, Mode::recorded(plan))).collect(),
         plan.pending.iter().map(|script| ScriptSummary::new(script, mode(script))).collect(),
     )
 }
@@ -131,7 +138,8 @@ pub fn what(plan: &Plan) -> String {
     let mut parts = Vec::new();
     if let Some(last) = plan.baseline.last() {
         let scripts = count(plan.baseline.len(), "script");
-        parts.push(format!("{scripts} to record as present, up to {}", last.version));
+        let says = plan.adopted.as_ref().map(|ledger| format!(", as {ledger} of {} has them", ledger.tool.name()));
+        parts.push(format!("{scripts} to record as present, up to {}{}", last.version, says.unwrap_or_default()));
     }
     match plan.pending.last() {
         Some(last) => {

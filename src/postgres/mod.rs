@@ -12,6 +12,7 @@
 //! - Never a guess after a lost connection: reconnect, lock, see the old backend gone, read the row.
 //! - Never a credential, nor a row's values, in an error.
 
+mod adopt;
 mod apply;
 mod attempt;
 mod cancel;

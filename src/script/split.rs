@@ -47,6 +47,11 @@ pub(super) fn split(text: &str) -> Split {
     splitter.out
 }
 
+/// Where the statements of a text are, without their semicolons.
+pub fn statement_ranges(text: &str) -> Vec<Range<usize>> {
+    split(text).statements.into_iter().map(|statement| statement.range).collect()
+}
+
 struct Splitter<'a> {
     text: &'a str,
     lexer: Lexer<'a>,

@@ -1,5 +1,6 @@
 //! The program itself, run as people run it, against a real PostgreSQL.
 
+mod adopt;
 mod apply;
 mod bad_input;
 mod bench;

@@ -180,7 +180,8 @@ fn in_run(o: &Observed, run: &View, now: Timestamp) -> Decision {
             return Decision::step(Step::Inspect { below: run.below.clone() });
         }
         let reason = failure.reason.parse().unwrap_or(Reason::ScriptFailed);
-        let wait = if reason.state() == State::Missing { backoff(o) } else { o.interval() };
+        let passes = reason.state() == State::Missing || reason == Reason::LockHeld;
+        let wait = if passes { backoff(o) } else { o.interval() };
         let left = run.inspection.as_ref().zip(run.history.as_ref()).zip(o.policy.as_ref().ok());
         return Decision {
             plan: left.and_then(|((read, history), policy)| plan(history, &read.ledger, policy).ok()),
@@ -188,7 +189,7 @@ fn in_run(o: &Observed, run: &View, now: Timestamp) -> Decision {
         }
         .saying(reason, message::failed(o, failure))
         .failed_with(Some(failure.clone()))
-        .settled(wait, reason.state() == State::Missing, now)
+        .settled(wait, passes, now)
         .close(reason);
     }
     if let Some(trouble) = &run.trouble {

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 
 use super::run::View;
 use crate::api::{
-    BackupWhen, Failure, Migration, MigrationStatus, OutOfOrder, PostgresBackup, PostgresDatabase, REQUESTED_AT,
+    Adopt, BackupWhen, Failure, Migration, MigrationStatus, OutOfOrder, PostgresBackup, PostgresDatabase, REQUESTED_AT,
     RUN_FINALIZER, Reason, conditions,
 };
 use crate::controller::Context;
@@ -210,6 +210,7 @@ fn policy(migration: &Migration, database: Option<&PostgresDatabase>) -> Result<
         transaction: spec.transaction,
         out_of_order: spec.out_of_order == OutOfOrder::Allow,
         baseline: version("baseline", &spec.baseline)?,
+        adopt: spec.adopt == Adopt::Auto,
         role: database.and_then(|database| database.spec.role.clone()),
         search_path: database.map(|database| database.spec.search_path.clone()).unwrap_or_default(),
     })

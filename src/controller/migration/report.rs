@@ -21,8 +21,6 @@ use crate::script::{Mode, Rollback, Script};
 const MAX_PLAN: usize = 20;
 /// The most locks that each of them lists.
 const MAX_LOCKS: usize = 10;
-/// How a script is called that is recorded, and not run.
-const BASELINE: &str = "Baseline";
 /// The most runs that status.history lists.
 const MAX_HISTORY: usize = 10;
 
@@ -109,6 +107,7 @@ fn next(o: &Observed, decision: &Decision, say: &Say, missing_for: Duration, now
 }
 
 pub(super) fn tell_plan(status: &mut MigrationStatus, plan: &Plan) {
+    let recorded = if plan.adopted.is_some() { "Adopt" } else { "Baseline" };
     let planned = |mode: &str, script: &crate::plan::PlannedScript| PlannedScriptStatus {
         version: script.version.to_string(),
         description: script.title().to_owned(),
@@ -122,12 +121,12 @@ pub(super) fn tell_plan(status: &mut MigrationStatus, plan: &Plan) {
         }
         .to_owned(),
         // What is only recorded does nothing.
-        locks: if mode == BASELINE { Vec::new() } else { script.lock_lines(MAX_LOCKS) },
-        destructive: script.destructive_line().filter(|_| mode != BASELINE),
+        locks: if mode == recorded { Vec::new() } else { script.lock_lines(MAX_LOCKS) },
+        destructive: script.destructive_line().filter(|_| mode != recorded),
     };
     status.target = Some(plan.to.to_string());
     status.pending = Some(plan.pending.len() as i64);
-    let baseline = plan.baseline.iter().map(|script| planned(BASELINE, script));
+    let baseline = plan.baseline.iter().map(|script| planned(recorded, script));
     let mode = |script: &Script| if script.mode == Mode::NoTransaction { "NoTransaction" } else { "Transaction" };
     let pending = plan.pending.iter().map(|script| planned(mode(script), script));
     status.plan = baseline.chain(pending).take(MAX_PLAN).collect();

@@ -311,7 +311,7 @@ impl Task {
         let applied = async {
             engine.claim(&self.setting.claimant).await?;
             engine.begin_run(&intent).await?;
-            engine.record_baseline(&context, &plan.baseline).await?;
+            engine.record_present(&context, plan, &self.cancel).await?;
             engine.apply(&plan.pending, transaction, &context, &progress, &self.cancel).await
         }
         .await;

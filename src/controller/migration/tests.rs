@@ -9,10 +9,10 @@ use super::decide::{Decision, Step, decide};
 use super::observe::{Key, Observed, Request, Trouble};
 use super::run::{Activity, Doing, Inspection, View};
 use super::{message, report};
-use crate::api::{BackupWhen, Failure, MigrationStatus, PostgresBackup, PostgresDatabase, Reason};
+use crate::api::{BackupWhen, Failure, MigrationStatus, PostgresBackup, PostgresDatabase, Reason, State};
 use crate::controller::pin::Pin;
 use crate::health::Verdict;
-use crate::plan::{Applied, Hold, Ledger, Policy, plan};
+use crate::plan::{Applied, ForeignLedger, ForeignRow, Hold, Ledger, Policy, Tool, plan};
 use crate::postgres::Identity;
 use crate::script::History;
 
@@ -349,6 +349,37 @@ fn a_failed_script_is_told_after_the_ledger_was_read_back() {
     ] {
         assert!(text.contains(part), "{part:?} is not in {text:?}");
     }
+}
+
+#[test]
+fn another_tool_that_is_at_work_is_tried_again_soon_and_needs_nobody() {
+    let (o, mut run) = read(0);
+    let busy = Failure { reason: "LockHeld".into(), message: "On db, goose is at work.".into(), ..Failure::default() };
+    (run.applied, run.wrote) = (Some(Err(busy)), true);
+    let decision = with(o, run);
+    assert_eq!(decision.step, Step::Close { outcome: Reason::LockHeld });
+    assert_eq!(decision.settle.map(|settle| settle.until.duration_since(now()).as_secs()), Some(1));
+    assert_eq!(Reason::LockHeld.state(), State::Reconciling);
+}
+
+#[test]
+fn a_ledger_of_another_tool_is_taken_over_by_applying_the_plan_that_says_so() {
+    let foreign = ForeignLedger {
+        tool: Tool::Goose,
+        schema: "public".into(),
+        table: "goose_db_version".into(),
+        rows: Some(vec![ForeignRow { version: Some("1".into()), ok: true, ..ForeignRow::default() }]),
+    };
+    let (o, mut run) = read(0);
+    let table = Some("public.goose_db_version".to_owned());
+    let read = Ledger { first_foreign_table: table, foreign: vec![foreign], ..ledger(0) };
+    run.inspection = Some(Arc::new(inspection(read)));
+    assert_eq!(reason(&with(o.clone(), run.clone())), Some(Reason::BaselineRequired), "not unasked");
+    let asked = Observed { policy: Ok(Policy { adopt: true, ..Policy::default() }), ..o };
+    let decision = with(asked, run);
+    assert_eq!(decision.step, Step::Apply { below: None });
+    let plan = decision.plan.unwrap();
+    assert_eq!((plan.baseline.len(), plan.pending.len(), plan.adopted.is_some()), (1, 1, true));
 }
 
 #[test]
