@@ -6,6 +6,7 @@ mod postgres {
     mod apply;
     mod cancel;
     mod connect;
+    mod copy;
     mod effect_examples;
     mod effects;
     mod guard;
@@ -13,6 +14,7 @@ mod postgres {
     mod lock;
     mod locks;
     mod lost;
+    mod outside;
     mod pooler;
     mod scripts;
     mod tls;

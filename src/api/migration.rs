@@ -236,7 +236,7 @@ pub struct MigrationStatus {
 pub struct PlannedScriptStatus {
     pub version: String,
     pub description: String,
-    /// Transaction, or Baseline: recorded, not run.
+    /// Transaction; NoTransaction: statement by statement; or Baseline: recorded, not run.
     pub mode: String,
     /// The number of statements.
     pub statements: i64,

@@ -51,9 +51,21 @@ pub struct PostgresDatabaseSpec {
     /// How long scripts may wait, and make others wait.
     #[serde(default)]
     pub locks: LockPolicy,
+    /// Refuse any other server, from the first contact on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<Expect>,
     /// Identity and ledger are read again this often.
     #[serde(default = "default_interval")]
     pub interval: Duration,
+}
+
+/// What the server must be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Expect {
+    /// As `SELECT system_identifier FROM pg_control_system()` has it.
+    #[schemars(length(min = 1, max = 20), regex(pattern = "^[0-9]+$"))]
+    pub system_identifier: String,
 }
 
 /// Where the server is, and as whom to connect.

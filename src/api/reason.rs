@@ -90,8 +90,10 @@ reasons! {
         "Point the Database's host at the primary.";
     UnsupportedServer: Stalled, "The server is older than PostgreSQL 14, or its ledger is of a newer Belay.",
         "Upgrade the server, or Belay, as the message says.";
-    IdentityChanged: Stalled, "A connection that was lost in mid-run led to another server or database: its system identifier or OID differs.",
-        "Find out which server is the right one, point the Database's host at it, then set belay.dev/requestedAt.";
+    IdentityChanged: Stalled, "Another server or database answers than the one that was known: its system identifier or OID differs.",
+        "Find out which is the right one. Point the Database's host at it; or annotate the PostgresDatabase with belay.dev/accept, as the message shows.";
+    LedgerWentBack: Stalled, "The ledger shows a lower version than it has shown: somebody restored the database.",
+        "Find out who, and what else was lost; then annotate the PostgresDatabase with belay.dev/accept, as the message shows.";
     ChecksumMismatch: Stalled, "A script was edited after it was applied.",
         "Put the script back as it was, and write the change as a new script; or `belay repair` when the edit changes nothing.";
     MissingScript: Stalled, "A script that was applied is no longer in the source, or was renamed.",
@@ -122,6 +124,8 @@ reasons! {
         "Take pg_advisory_unlock_all and DISCARD out of the script.";
     ConnectionLost: Stalled, "The server was lost in mid-run, and did not come back within locks.retryFor.",
         "When the server is back, set belay.dev/requestedAt.";
+    InDoubt: Stalled, "A statement ran outside a transaction, its answer was lost, and nothing in the database tells whether it was done.",
+        "Find out whether it was done, and say so with `belay repair --statement`, as the message shows; then set belay.dev/requestedAt.";
     Cancelled: Reconciling, "The run was cancelled: by deletion, by suspend, or because Belay was shut down. The script in progress was rolled back.",
         "Nothing: Belay goes on when it may.";
     Unhealthy: Stalled, "The scripts are applied, but a health check did not pass within its timeout. It is tried again, and recovers by itself.",

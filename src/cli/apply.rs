@@ -16,8 +16,8 @@ use super::target::{Database, LockOptions, PlanOptions};
 use super::{excerpt, interrupt, session};
 use crate::api::{Failure, Reason};
 use crate::plan::{Ledger, Plan, PlannedScript, Policy, plan};
-use crate::postgres::{ApplyError, Engine, Locks, RunContext, RunIntent};
-use crate::script::History;
+use crate::postgres::{ApplyError, Engine, Locks, Notice, RunContext, RunIntent};
+use crate::script::{History, Script};
 
 /// Apply the pending scripts, each in a transaction with its row of the ledger.
 ///
@@ -65,6 +65,9 @@ struct Document {
     pending: Option<usize>,
     applied: Vec<ScriptSummary>,
     baseline: Vec<ScriptSummary>,
+    /// What the server said while the scripts ran.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notices: Vec<Notice>,
     #[serde(skip_serializing_if = "Option::is_none")]
     failure: Option<Failure>,
 }
@@ -183,6 +186,9 @@ impl Apply {
             (None, None) => String::new(),
             (None, Some(_)) => "Where the database is could not be read back: `belay status` says it".to_owned(),
         };
+        for notice in engine.notices().iter().filter(|_| self.output == Format::Table) {
+            output::tell(&output::printable(&format!("{}: {}: {}", notice.script, notice.severity, notice.message)));
+        }
         if self.output == Format::Table {
             match &ended {
                 Ok(()) if id.is_some() => {
@@ -196,7 +202,7 @@ impl Apply {
         if let Err(error) = &ended {
             output::tell(&told_failure(error, planned, &place));
         }
-        let mode = summary::Mode::of(policy.transaction, planned.pending.len());
+        let mode = |script: &Script| summary::Mode::of(script, policy.transaction, planned.pending.len());
         let version = match (&after, id) {
             (Some(ledger), _) => ledger.current().map(|row| row.version.to_string()),
             (None, None) => planned.from.as_ref().map(ToString::to_string),
@@ -213,7 +219,8 @@ impl Apply {
             target: planned.to.to_string(),
             pending: (id.is_none() || after.is_some()).then(|| planned.pending.len() - applied.len()),
             baseline: recorded.map(|script| ScriptSummary::new(script, summary::Mode::Baseline)).collect(),
-            applied: applied.into_iter().map(|script| ScriptSummary::new(script, mode)).collect(),
+            applied: applied.into_iter().map(|script| ScriptSummary::new(script, mode(script))).collect(),
+            notices: engine.notices().to_vec(),
             failure,
         };
         output::print(&output::document(self.output, &document))?;

@@ -8,7 +8,7 @@ use super::source::{self, Folder};
 use super::target::{Database, LockOptions};
 use super::{changes, interrupt, session};
 use crate::plan::{Drift, Ledger, drift};
-use crate::postgres::{Engine, Locks, Repair as Row};
+use crate::postgres::{Engine, Locks, Repair as Row, Word};
 use crate::script::{History, Version};
 
 /// Make the ledger agree with the folder about what is applied, when the folder is right.
@@ -26,6 +26,12 @@ pub struct Repair {
     /// Give the ledger up, so that another object may keep it: when the one that keeps it is gone for good
     #[arg(long)]
     release_claim: bool,
+    /// What a person found out of a statement whose outcome Belay could not tell: `005:2=done`, or `=undone`
+    #[arg(long = "statement", value_name = "VERSION:NUMBER=done|undone", value_parser = word)]
+    statements: Vec<Word>,
+    /// Forget which statements were run of a script that stopped halfway outside a transaction: it is run anew
+    #[arg(long, value_name = "VERSION")]
+    forget_statements: Vec<Version>,
     /// Do it
     #[arg(long)]
     yes: bool,
@@ -47,6 +53,9 @@ struct Document {
     /// Whose claim is given up.
     #[serde(skip_serializing_if = "Option::is_none")]
     released_claim: Option<String>,
+    /// What is said of statements.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    statements: Vec<String>,
     /// Whether it was done; else it was only shown.
     done: bool,
 }
@@ -99,7 +108,10 @@ impl Repair {
 
     async fn on(&self, engine: &mut Engine, history: &History) -> Result<Exit, CliError> {
         let ledger = engine.ledger().await?;
-        let wanted = |drift: &Drift| self.versions.is_empty() || self.versions.contains(&drift.row().version);
+        let words = self.words();
+        // Who speaks of statements alone means nothing else.
+        let all = self.versions.is_empty() && words.is_empty();
+        let wanted = |drift: &Drift| all || self.versions.contains(&drift.row().version);
         let found: Vec<_> = drift(history, &ledger).into_iter().filter(wanted).collect();
         let mut changes = Vec::new();
         for drift in &found {
@@ -110,39 +122,57 @@ impl Repair {
             changes.push(Change::new(drift, before.as_deref()));
         }
         let claim = ledger.claimant.clone().filter(|_| self.release_claim);
-        let nothing = changes.is_empty() && claim.is_none();
+        let nothing = changes.is_empty() && claim.is_none() && words.is_empty();
         if self.yes && !nothing {
             let person = session::person();
             let rows: Vec<_> = found.iter().map(row).collect();
             engine.repair(&person, &rows).await?;
+            engine.take_word(&person, &words).await?;
             if claim.is_some() {
                 engine.release_claim(&person).await?;
             }
         }
         let exit = if nothing || self.yes { Exit::Done } else { Exit::Pending };
         let text = match self.output {
-            Format::Table => self.table(engine, &ledger, &changes, claim.as_deref()),
+            Format::Table => self.table(engine, &ledger, &changes, claim.as_deref(), &words),
             format => {
                 let done = self.yes && !nothing;
                 let database = engine.identity().database.clone();
-                output::document(format, &Document { database, changes, released_claim: claim, done })
+                let statements = words.iter().map(ToString::to_string).collect();
+                output::document(format, &Document { database, changes, released_claim: claim, statements, done })
             }
         };
         output::print(&text)?;
         Ok(exit)
     }
 
-    fn table(&self, engine: &Engine, ledger: &Ledger, changes: &[Change], claim: Option<&str>) -> String {
+    fn words(&self) -> Vec<Word> {
+        let forgotten = self.forget_statements.iter().map(|version| Word::Forgotten { version: version.clone() });
+        self.statements.iter().cloned().chain(forgotten).collect()
+    }
+
+    fn table(
+        &self,
+        engine: &Engine,
+        ledger: &Ledger,
+        changes: &[Change],
+        claim: Option<&str>,
+        words: &[Word],
+    ) -> String {
         let place = session::place(engine, ledger);
-        if changes.is_empty() && claim.is_none() {
+        if changes.is_empty() && claim.is_none() && words.is_empty() {
             return format!("{place}; the ledger agrees with the folder, and nothing is to be repaired\n");
         }
-        let mut text = format!("{place}; {} of the ledger to be changed\n", count(changes.len(), "row"));
+        let rows = changes.len() + words.len();
+        let mut text = format!("{place}; {} of the ledger to be changed\n", count(rows, "row"));
         for change in changes {
             text.push_str(&change.lines);
         }
         if let Some(claimant) = claim {
             text.push_str(&output::printable(&format!("  the claim of {claimant} is given up\n")));
+        }
+        for word in words {
+            text.push_str(&output::printable(&format!("  {word}\n")));
         }
         text.push_str(if self.yes {
             "Done; no script was run.\n"
@@ -151,6 +181,17 @@ impl Repair {
         });
         text
     }
+}
+
+/// `005:2=done`
+fn word(text: &str) -> Result<Word, String> {
+    let read = || {
+        let (place, said) = text.split_once('=')?;
+        let (version, statement) = place.split_once(':')?;
+        let done = ["undone", "done"].iter().position(|word| *word == said)? == 1;
+        Some(Word::Settled { version: version.parse().ok()?, statement: statement.parse().ok()?, done })
+    };
+    read().ok_or_else(|| "write <version>:<statement's number>=done, or =undone: 005:2=done".to_owned())
 }
 
 fn row(drift: &Drift) -> Row<'_> {

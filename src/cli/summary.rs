@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::output::{capital, count};
 use crate::api::TransactionMode;
 use crate::plan::{Hold, Plan};
-use crate::script::{Rollback, Script};
+use crate::script::{self, Rollback, Script};
 
 /// One script of a plan. The names that status.plan of a Migration has, and a few more.
 #[derive(Debug, Serialize)]
@@ -18,7 +18,7 @@ pub struct ScriptSummary {
     pub author: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub date: Option<String>,
-    /// Transaction, SharedTransaction, or Baseline: recorded, not run.
+    /// Transaction, SharedTransaction, NoTransaction, or Baseline: recorded, not run.
     pub mode: &'static str,
     pub statements: usize,
     /// yes, no, or "not SQL", which counts as none.
@@ -42,13 +42,15 @@ const MOST_LOCKS: usize = 10;
 pub enum Mode {
     Transaction,
     SharedTransaction,
+    NoTransaction,
     Baseline,
 }
 
 impl Mode {
-    /// Of the scripts that this plan runs.
-    pub fn of(transaction: TransactionMode, pending: usize) -> Self {
+    /// Of a script of a plan that runs so many.
+    pub fn of(script: &Script, transaction: TransactionMode, pending: usize) -> Self {
         match transaction {
+            _ if script.mode == script::Mode::NoTransaction => Self::NoTransaction,
             TransactionMode::AllPending if pending > 1 => Self::SharedTransaction,
             _ => Self::Transaction,
         }
@@ -67,6 +69,7 @@ impl ScriptSummary {
             mode: match mode {
                 Mode::Transaction => "Transaction",
                 Mode::SharedTransaction => "SharedTransaction",
+                Mode::NoTransaction => "NoTransaction",
                 Mode::Baseline => "Baseline",
             },
             statements: script.statements.len(),
@@ -87,6 +90,7 @@ impl ScriptSummary {
         let mode = match self.mode {
             "Baseline" => "recorded, not run",
             "SharedTransaction" => "in one transaction with the others",
+            "NoTransaction" => "statement by statement",
             _ => "in a transaction",
         };
         vec![
@@ -115,10 +119,10 @@ fn strongest(script: &Script) -> Option<String> {
 
 /// The scripts of a plan, those to be recorded first.
 pub fn scripts(plan: &Plan, transaction: TransactionMode) -> (Vec<ScriptSummary>, Vec<ScriptSummary>) {
-    let mode = Mode::of(transaction, plan.pending.len());
+    let mode = |script: &Script| Mode::of(script, transaction, plan.pending.len());
     (
         plan.baseline.iter().map(|script| ScriptSummary::new(script, Mode::Baseline)).collect(),
-        plan.pending.iter().map(|script| ScriptSummary::new(script, mode)).collect(),
+        plan.pending.iter().map(|script| ScriptSummary::new(script, mode(script))).collect(),
     )
 }
 

@@ -12,7 +12,7 @@ use kube::runtime::events::Recorder;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, Resource, ResourceExt};
 
-use super::database::Looks;
+use super::database::{Looks, Pins};
 use super::memory::Memory;
 use crate::api::{Migration, PostgresBackup, PostgresDatabase};
 use crate::health;
@@ -37,6 +37,8 @@ pub struct Context {
     pub draining: AtomicBool,
     /// What was last seen of each Database's server.
     pub looks: Looks,
+    /// What each Database is known to be.
+    pub pins: Pins,
     pub(super) wake: mpsc::UnboundedSender<ObjectRef<Watched<Migration>>>,
     pub(super) wake_database: mpsc::UnboundedSender<ObjectRef<Watched<PostgresDatabase>>>,
     pub(super) memories: Mutex<HashMap<String, Arc<Entry>>>,

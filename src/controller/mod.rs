@@ -10,6 +10,7 @@ mod database;
 mod invalid;
 mod memory;
 pub mod migration;
+mod pin;
 mod probes;
 mod status;
 mod watch;
@@ -96,6 +97,7 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
         backups,
         draining: AtomicBool::new(false),
         looks: database::Looks::default(),
+        pins: database::Pins::default(),
         wake,
         wake_database,
         memories: Mutex::new(HashMap::new()),

@@ -30,7 +30,7 @@ pub struct Applied {
     /// As the script's header has it.
     pub date: Option<String>,
     pub checksum: Checksum,
-    /// `transaction`, or `baseline`: recorded, not run.
+    /// `transaction`, `shared-transaction`, `no-transaction`, or `baseline`: recorded, not run.
     pub mode: String,
     pub applied_at: Timestamp,
     /// Object and role.

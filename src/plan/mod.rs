@@ -19,7 +19,7 @@ pub use ledger::{Applied, Hold, Ledger};
 pub use refusal::Refusal;
 
 use crate::api::TransactionMode;
-use crate::script::{History, Script, Version};
+use crate::script::{History, Mode, Script, Version};
 
 /// What a plan is made under: the fields of a Migration and of its Database that change what would run.
 ///
@@ -115,6 +115,12 @@ pub fn plan(history: &History, ledger: &Ledger, policy: &Policy) -> Result<Plan,
     }
     if let Some((script, what)) = pending.iter().find_map(|script| Some((script, script.unsupported.as_ref()?))) {
         return Err(Refusal::UnsupportedScript { script: script.file_name.clone(), what: what.clone() });
+    }
+
+    if policy.transaction == TransactionMode::AllPending
+        && let Some(script) = pending.iter().find(|script| script.mode == Mode::NoTransaction)
+    {
+        return Err(Refusal::NotInOneTransaction { script: script.file_name.clone() });
     }
 
     let up_to_target = history.scripts().filter(|script| script.version <= target.version);

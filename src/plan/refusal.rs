@@ -44,6 +44,10 @@ pub enum Refusal {
     OutOfOrder { script: String, applied: String },
     #[error("{script}, {what}")]
     UnsupportedScript { script: String, what: Unsupported },
+    #[error(
+        "{script} is not run in a transaction, and all pending scripts are to share one. Set spec.transaction to PerScript (--transaction per-script)"
+    )]
+    NotInOneTransaction { script: String },
 }
 
 impl Refusal {
@@ -58,7 +62,7 @@ impl Refusal {
             Self::ChecksumMismatch { .. } => Reason::ChecksumMismatch,
             Self::MissingScript { .. } | Self::Renamed { .. } => Reason::MissingScript,
             Self::OutOfOrder { .. } => Reason::OutOfOrder,
-            Self::UnsupportedScript { .. } => Reason::UnsupportedScript,
+            Self::UnsupportedScript { .. } | Self::NotInOneTransaction { .. } => Reason::UnsupportedScript,
         }
     }
 }

@@ -156,7 +156,7 @@ fn a_baseline_means_nothing_to_a_ledger_with_rows() {
 
 #[test]
 fn a_script_that_cannot_run_stops_the_plan_before_its_first_script() {
-    let history = history(&[("001_a.sql", "create table a ();"), ("002_b.sql", "vacuum a;")]);
+    let history = history(&[("001_a.sql", "create table a ();"), ("002_b.sql", "select 1; vacuum a;")]);
     let (reason, message) = refusal(&history, &Ledger::default(), &Policy::default());
     assert_eq!(reason, Reason::UnsupportedScript);
     assert!(message.starts_with("002_b.sql, "), "{message}");
@@ -179,4 +179,18 @@ fn a_plans_hash_names_its_history_and_policy_and_not_how_far_it_came() {
         ("003_c.sql", "create table d ();"),
     ]);
     assert_ne!(start, hash(&edited, &[], &Policy::default()));
+}
+
+#[test]
+fn a_script_that_is_not_run_in_a_transaction_cannot_share_one() {
+    let history = history(&[("001_a.sql", "create table a ()"), ("002_b.sql", "create index concurrently i on a(b)")]);
+    let together = Policy { transaction: TransactionMode::AllPending, ..Policy::default() };
+    let (reason, message) = refusal(&history, &Ledger::default(), &together);
+    assert_eq!(reason, Reason::UnsupportedScript);
+    assert!(message.contains("002_b.sql") && message.contains("PerScript"), "{message}");
+    assert_eq!(pending(&plan(&history, &Ledger::default(), &Policy::default()).unwrap()), ["001", "002"]);
+    // It is applied already: the others may share one.
+    let rest = applied(&history, &["002"]);
+    let policy = Policy { out_of_order: true, ..together };
+    assert_eq!(pending(&plan(&history, &rest, &policy).unwrap()), ["001"]);
 }

@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::attempt::{Outcome, Stop, StopPlace, Task};
+use super::attempt::{Outcome, Stop, StopPlace, Task, Unit};
 use super::engine::Engine;
 use super::error::{ApplyError, PostgresError};
-use super::retry;
 use super::session::{Backend, text};
 use super::sqlstate::{self, Retry};
 use super::watch::Blocker;
+use super::{outside, retry};
 use crate::api::{Failure, Reason, TransactionMode};
 use crate::plan::PlannedScript;
-use crate::script::Script;
+use crate::script::{Mode, Script};
 
 /// Which run applies, and for whom.
 #[derive(Clone, Debug)]
@@ -70,6 +70,7 @@ impl Engine {
         cancel: &CancellationToken,
     ) -> Result<(), ApplyError> {
         self.require_lock()?;
+        self.notices.clear();
         let run = RunContext { started: self.now().await?, ..run.clone() };
         let size = match mode {
             TransactionMode::PerScript => 1,
@@ -77,6 +78,7 @@ impl Engine {
         };
         for (n, scripts_of_one) in scripts.chunks(size).enumerate() {
             let task = Task {
+                unit: Unit::Scripts,
                 scripts: scripts_of_one,
                 offset: n * size,
                 total: scripts.len(),
@@ -86,9 +88,35 @@ impl Engine {
                 progress,
                 cancel,
             };
-            self.apply_one(task).await?;
+            match scripts_of_one {
+                [script] if script.mode == Mode::NoTransaction => self.apply_statements(task).await?,
+                _ => self.apply_one(task).await?,
+            }
         }
         Ok(())
+    }
+
+    /// One script, statement by statement. Those that are done, by this run or an earlier one, are not run again.
+    async fn apply_statements(&mut self, task: Task<'_>) -> Result<(), ApplyError> {
+        let script = &task.scripts[0];
+        let recorded = self.recorded(script).await?;
+        if let Err(number) = outside::agree(script, &recorded) {
+            return Err(task.edited_halfway(number));
+        }
+        for (number, statement) in script.statements.iter().enumerate() {
+            let unit = Unit::Statement { number, apart: false };
+            let done = match recorded.iter().find(|row| row.number == number) {
+                _ if statement.sets_session() => true,
+                Some(row) if row.done => true,
+                // An earlier run died on it, and its session is gone: the lock was to be had.
+                Some(row) => self.settle_begun(&Task { unit, ..task }, row).await?,
+                None => false,
+            };
+            if !done {
+                self.apply_one(Task { unit, ..task }).await?;
+            }
+        }
+        self.apply_one(Task { unit: Unit::Row, ..task }).await
     }
 
     async fn now(&mut self) -> Result<String, PostgresError> {
@@ -96,10 +124,13 @@ impl Engine {
         Ok(rows.first().map(|row| text(row, 0).to_owned()).unwrap_or_default())
     }
 
-    /// One transaction, as often as it takes.
+    /// One unit, as often as it takes.
     async fn apply_one(&mut self, mut task: Task<'_>) -> Result<(), ApplyError> {
         let patience = Patience::new(self.target.locks.retry_for);
+        let heard = self.notices.len();
         loop {
+            // Of what is tried again only the last try counts.
+            self.notices.truncate(heard);
             let backend = self.session.as_ref().map(|session| session.backend.clone());
             let outcome = self.attempt(&task).await;
             match outcome {
@@ -109,6 +140,8 @@ impl Engine {
                 Outcome::NotOurs { .. } => {
                     return Err(PostgresError::LockLost { address: self.target.address.clone() }.into());
                 }
+                // Nothing of it was done: it is what the script is not run in one transaction for.
+                Outcome::Failed(stop) if task.is_refused_in_transaction(&stop) => task.goes_apart(),
                 Outcome::Failed(stop) => match sqlstate::retry(&stop.error.sql_state) {
                     Retry::No => return Err(self.failed(&task, stop)),
                     Retry::Locks => {
@@ -153,10 +186,12 @@ impl Engine {
             match self.recover_once(task, old.as_ref()).await {
                 Ok(Some(committed)) => return Ok(committed),
                 Ok(None) => {}
-                Err(error) if !error.is_transient() || matches!(error, PostgresError::LedgerMoved { .. }) => {
-                    return Err(error.into());
+                Err(ApplyError::Postgres(error))
+                    if error.is_transient() && !matches!(error, PostgresError::LedgerMoved { .. }) =>
+                {
+                    last = error;
                 }
-                Err(error) => last = error,
+                Err(error) => return Err(error),
             }
             let pause = retry::reconnect_pause(attempt, rand::random());
             if !patience.lasts(pause) {
@@ -171,7 +206,7 @@ impl Engine {
     }
 
     /// None: the old backend is not gone yet, or the lock is not free.
-    async fn recover_once(&mut self, task: &Task<'_>, old: Option<&Backend>) -> Result<Option<bool>, PostgresError> {
+    async fn recover_once(&mut self, task: &Task<'_>, old: Option<&Backend>) -> Result<Option<bool>, ApplyError> {
         if self.session.is_none() {
             self.reconnect().await?;
         }
@@ -188,17 +223,21 @@ impl Engine {
         {
             return Ok(None);
         }
-        if self.are_applied(task.run, task.scripts).await? {
-            return Ok(Some(true));
+        let done = match task.unit {
+            Unit::Statement { number, .. } => self.is_statement_done(task, number).await?,
+            Unit::Scripts | Unit::Row => self.are_applied(task.run, task.scripts).await?,
+        };
+        if !done && self.others_wrote(task.run).await? {
+            return Err(PostgresError::LedgerMoved { address: self.target.address.clone() }.into());
         }
-        if self.others_wrote(task.run).await? {
-            return Err(PostgresError::LedgerMoved { address: self.target.address.clone() });
-        }
-        Ok(Some(false))
+        Ok(Some(done))
     }
 
     fn cancelled(&self, task: &Task<'_>, script: usize) -> ApplyError {
-        ApplyError::Cancelled { script: task.scripts.get(script).map(|script| script.file_name.clone()) }
+        ApplyError::Cancelled {
+            script: task.scripts.get(script).map(|script| script.file_name.clone()),
+            left: task.left(script),
+        }
     }
 
     fn failed(&self, task: &Task<'_>, stop: Stop) -> ApplyError {
@@ -258,10 +297,7 @@ fn failure(task: &Task<'_>, stop: &Stop, reason: Reason) -> Failure {
         1 => String::new(),
         attempts => format!(", after {attempts} tries"),
     };
-    let left = match task.mode {
-        TransactionMode::AllPending if task.total > 1 => format!("Nothing of the {} scripts is applied.", task.total),
-        _ => format!("Nothing of {} is applied.", script.version),
-    };
+    let left = task.left(stop.script);
     // object_in_use, unsafe_new_enum_value_usage: what one script made, another may use only once it is committed.
     let clash = matches!(&*stop.error.sql_state, "55006" | "55P04");
     let advice = match task.mode {
@@ -281,6 +317,86 @@ fn failure(task: &Task<'_>, stop: &Stop, reason: Reason) -> Failure {
         command,
         hint: stop.error.hint.clone(),
         attempts: Some(i64::from(task.attempt)),
+    }
+}
+
+impl Task<'_> {
+    /// What is in the database of a script that stopped: a sentence.
+    fn left(&self, script: usize) -> String {
+        let Some(script) = self.scripts.get(script) else { return String::new() };
+        let version = &script.version;
+        match self.unit {
+            Unit::Scripts if self.mode == TransactionMode::AllPending && self.total > 1 => {
+                format!("Nothing of the {} scripts is applied.", self.total)
+            }
+            Unit::Scripts => format!("Nothing of {version} is applied."),
+            Unit::Row => format!("All statements of {version} are applied, and its row is not in the ledger yet."),
+            Unit::Statement { number, .. } => {
+                let before = script.statements.iter().take(number).filter(|one| !one.sets_session()).count();
+                match before {
+                    0 => format!("Nothing of {version} is applied."),
+                    _ => format!("The statements of {version} before this one are applied, and are not run again."),
+                }
+            }
+        }
+    }
+
+    /// Whether the server refused a statement only because it came in a transaction.
+    fn is_refused_in_transaction(&self, stop: &Stop) -> bool {
+        let refused = outside::NOT_IN_TRANSACTION.contains(&&*stop.error.sql_state);
+        matches!(self.unit, Unit::Statement { apart: false, .. }) && refused
+    }
+
+    fn goes_apart(&mut self) {
+        if let Unit::Statement { apart, .. } = &mut self.unit {
+            *apart = true;
+        }
+    }
+
+    /// A statement was begun, and nobody but a person can say whether it was done.
+    pub(super) fn in_doubt(&self, number: usize) -> ApplyError {
+        let script = &self.scripts[0];
+        let command = script.statements.get(number).map_or("a statement", |statement| &statement.command);
+        self.doubt(
+            number,
+            format!(
+                "the connection was lost while {command} ran outside a transaction, and nothing tells whether it was done. \
+                 Find out, then say so: belay repair --statement {}:{}=done, or =undone",
+                script.version,
+                number + 1
+            ),
+        )
+    }
+
+    /// What an earlier run did of this script is not what the script says now.
+    fn edited_halfway(&self, number: usize) -> ApplyError {
+        let script = &self.scripts[0];
+        self.doubt(
+            number,
+            format!(
+                "the script was edited after its statement {} was run, outside a transaction. Put the statements that are \
+                 applied back as they were, and correct only those behind them; or, if the database is as the script \
+                 wants it to be run anew, forget what was done: belay repair --forget-statements {}",
+                number + 1,
+                script.version
+            ),
+        )
+    }
+
+    fn doubt(&self, number: usize, what: String) -> ApplyError {
+        let script = &self.scripts[0];
+        let statement = script.statements.get(number);
+        let line = statement.map(|statement| statement.start.line);
+        let place = line.map_or_else(String::new, |line| format!(", line {line}"));
+        ApplyError::Script(Box::new(Failure {
+            reason: Reason::InDoubt.as_str().to_owned(),
+            message: format!("{}{place}: {what}.", script.file_name),
+            script: Some(script.file_name.clone()),
+            line: line.map(i64::from),
+            statement: Some(number as i64 + 1),
+            command: statement.map(|statement| statement.command.clone()),
+            ..Failure::default()
+        }))
     }
 }
 

@@ -3,8 +3,10 @@
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures::StreamExt;
+use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Either};
 use tokio_util::sync::CancellationToken;
 
@@ -13,7 +15,8 @@ use super::cancel::cancel_until_dropped;
 use super::engine::Engine;
 use super::error::PostgresError;
 use super::failpoint;
-use super::message::{Message, Part, Place, Try};
+use super::message::{Copy, Message, Part, Piece, Place, Sql, Try};
+use super::notice;
 use super::quote::{Ident, Literal};
 use super::retry::{self, Waits};
 use super::server_error::ServerError;
@@ -62,8 +65,20 @@ pub(super) enum StopPlace {
     Commit,
 }
 
+/// What is tried, and tried again, as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// The scripts, in one transaction.
+    Scripts,
+    /// One statement of the one script, from 0. `apart`: the server refused it in a transaction.
+    Statement { number: usize, apart: bool },
+    /// The script's row, behind all its statements.
+    Row,
+}
+
 /// What a try needs to know.
 pub(super) struct Task<'a> {
+    pub unit: Unit,
     pub scripts: &'a [PlannedScript],
     /// The number of scripts before these in the same call, and of all in it.
     pub offset: usize,
@@ -75,10 +90,12 @@ pub(super) struct Task<'a> {
     pub cancel: &'a CancellationToken,
 }
 
-/// What one message came to.
-enum Sent {
+/// What a script's messages came to.
+pub(super) enum Sent {
     Done,
     Failed {
+        /// Which of the messages, and how many of its statements were answered.
+        piece: usize,
         completed: usize,
         fault: Fault,
     },
@@ -87,8 +104,17 @@ enum Sent {
 }
 
 impl Engine {
-    /// Runs scripts in one transaction. Leaves no transaction open.
+    /// Tries the task's unit once. Leaves no transaction open.
     pub(super) async fn attempt(&mut self, task: &Task<'_>) -> Outcome {
+        match task.unit {
+            Unit::Scripts => self.attempt_scripts(task).await,
+            Unit::Statement { number, apart } => self.attempt_statement(task, number, apart).await,
+            Unit::Row => self.attempt_row(task).await,
+        }
+    }
+
+    /// Runs scripts in one transaction.
+    async fn attempt_scripts(&mut self, task: &Task<'_>) -> Outcome {
         let token = uuid::Uuid::new_v4().simple().to_string();
         for (index, script) in task.scripts.iter().enumerate() {
             if task.cancel.is_cancelled() {
@@ -98,18 +124,19 @@ impl Engine {
             let try_ = Try { run: task.run, mode: task.mode, attempt: task.attempt, token: &token };
             let message = Message::new(self, script, part, &try_);
             failpoint::pass("before-script").await;
-            match self.send(&message, task, index).await {
+            let limit = retry::longest_lock_timeout(&self.target.locks, self.deadlock_timeout);
+            match self.send(&message, task, index, 0, limit).await {
                 Sent::Done => {}
                 Sent::NoRow => return self.not_ours(index).await,
                 Sent::Failed { fault: Fault::Lost { why }, .. } => {
                     self.drop_session();
                     return Outcome::Lost { why, committing: false };
                 }
-                Sent::Failed { completed, fault: Fault::Server(error) } => {
+                Sent::Failed { piece, completed, fault: Fault::Server(error) } => {
                     let cancelled = task.cancel.is_cancelled() && error.sql_state == QUERY_CANCELED;
                     let outcome = match cancelled {
                         true => Outcome::Cancelled { script: index },
-                        false => Outcome::Failed(stop(script, &message, index, completed, *error)),
+                        false => Outcome::Failed(stop(script, message.pieces.get(piece), index, completed, *error)),
                     };
                     return self.roll_back_to(outcome).await;
                 }
@@ -121,10 +148,19 @@ impl Engine {
         self.commit(task).await
     }
 
-    /// Sends one script's message, and counts the server's answers.
-    async fn send(&mut self, message: &Message, task: &Task<'_>, index: usize) -> Sent {
+    /// Sends one script's messages, and counts the server's answers. Meanwhile a second connection looks on, tells how
+    /// far it is, from statement `first` (from 0) on, and cancels it when it has waited longer than `limit` for locks.
+    pub(super) async fn send(
+        &mut self,
+        message: &Message<'_>,
+        task: &Task<'_>,
+        index: usize,
+        first: usize,
+        limit: Duration,
+    ) -> Sent {
         let Some(session) = &mut self.session else {
-            return Sent::Failed { completed: 0, fault: Fault::Lost { why: "the session ended before".into() } };
+            let fault = Fault::Lost { why: "the session ended before".into() };
+            return Sent::Failed { piece: 0, completed: 0, fault };
         };
         let script = &task.scripts[index];
         let tell = |statement: usize, waiting_on: &[Blocker]| {
@@ -139,14 +175,13 @@ impl Engine {
                 waiting_on,
             });
         };
-        tell(1, &[]);
+        tell(first + 1, &[]);
         let backend = session.backend.clone();
-        let limit = retry::longest_lock_timeout(&self.target.locks, self.deadlock_timeout);
         let mut waits = Waits::default();
         // Runs are tasks, which may move between threads.
         let waited_too_long = AtomicBool::new(false);
         let mut watch = pin!(Watch::new(&self.target, &self.application, &backend).run(|look| {
-            tell(look.statement.unwrap_or(1), &look.blockers);
+            tell(look.statement.unwrap_or(first + 1), &look.blockers);
             waited_too_long.store(waits.in_all(look.waited) > limit, Ordering::Relaxed);
             waited_too_long.load(Ordering::Relaxed)
         }));
@@ -154,41 +189,22 @@ impl Engine {
             task.cancel.cancelled().await;
             cancel_until_dropped(&self.target, &self.application, &backend).await
         });
-        let mut answers = sqlx::raw_sql(AssertSqlSafe(message.sql.as_str())).fetch_many(&mut session.connection);
-        let mut completed = 0;
-        let mut inserted = 0;
-        loop {
-            let answer = tokio::select! {
-                biased;
-                answer = answers.next() => answer,
-                _ = &mut stop => unreachable!("cancelling ends only when it is dropped"),
-                _ = &mut watch => unreachable!("watching ends only when it is dropped"),
-            };
-            match answer {
-                // What a script selects is nobody's business here.
-                Some(Ok(Either::Right(_))) => {}
-                Some(Ok(Either::Left(done))) => {
-                    if completed == message.ledger_statement {
-                        inserted = done.rows_affected();
-                    }
-                    completed += 1;
-                }
-                Some(Err(error)) => {
-                    let mut fault = Fault::from_sqlx(error);
-                    if let Fault::Server(error) = &mut fault
-                        && waited_too_long.load(Ordering::Relaxed)
-                        && error.sql_state == QUERY_CANCELED
-                    {
-                        error.sql_state = LOCK_NOT_AVAILABLE.to_owned();
-                        error.message =
-                            format!("canceling statement after {} ms of waiting for locks", limit.as_millis());
-                    }
-                    return Sent::Failed { completed, fault };
-                }
-                None if inserted == 1 => return Sent::Done,
-                None => return Sent::NoRow,
-            }
+        let mut work = pin!(notice::listen(pieces(&mut session.connection, &message.pieces)));
+        let (mut sent, heard) = tokio::select! {
+            biased;
+            sent = &mut work => sent,
+            _ = &mut stop => unreachable!("cancelling ends only when it is dropped"),
+            _ = &mut watch => unreachable!("watching ends only when it is dropped"),
+        };
+        notice::keep(&mut self.notices, &script.file_name, heard);
+        if let Sent::Failed { fault: Fault::Server(error), .. } = &mut sent
+            && waited_too_long.load(Ordering::Relaxed)
+            && error.sql_state == QUERY_CANCELED
+        {
+            error.sql_state = LOCK_NOT_AVAILABLE.to_owned();
+            error.message = format!("canceling statement after {} ms of waiting for locks", limit.as_millis());
         }
+        sent
     }
 
     /// COMMIT as its own message, and the rows read back behind it: sqlx does not show the command tag, and the
@@ -261,7 +277,7 @@ impl Engine {
     }
 
     /// No row was inserted: which of its conditions did not hold?
-    async fn not_ours(&mut self, script: usize) -> Outcome {
+    pub(super) async fn not_ours(&mut self, script: usize) -> Outcome {
         let sql = format!("SELECT ({})::text", self.lock_is_held());
         let held = self.try_query(sql).await.is_ok_and(|rows| rows.first().is_some_and(|row| text(row, 0) == "true"));
         self.locked &= held;
@@ -269,7 +285,7 @@ impl Engine {
     }
 
     /// Rolls back. If even that fails the session goes, which is a rollback too.
-    async fn roll_back_to(&mut self, outcome: Outcome) -> Outcome {
+    pub(super) async fn roll_back_to(&mut self, outcome: Outcome) -> Outcome {
         if self.rollback().await.is_err() {
             self.drop_session();
         }
@@ -277,11 +293,74 @@ impl Engine {
     }
 }
 
+/// Sends messages one after the other, each when the one before is answered.
+async fn pieces(connection: &mut PgConnection, pieces: &[Piece<'_>]) -> Sent {
+    for (piece, message) in pieces.iter().enumerate() {
+        let (mut completed, mut inserted) = (0, None);
+        let answered = match message {
+            Piece::Sql(sql) => answers(connection, sql, &mut completed, &mut inserted).await,
+            Piece::Copy(copy) => data(connection, copy).await,
+        };
+        if let Err(error) = answered {
+            return Sent::Failed { piece, completed, fault: Fault::from_sqlx(error) };
+        }
+        if inserted.is_some_and(|rows| rows != 1) {
+            return Sent::NoRow;
+        }
+    }
+    Sent::Done
+}
+
+async fn answers(
+    connection: &mut PgConnection,
+    sql: &Sql,
+    completed: &mut usize,
+    inserted: &mut Option<u64>,
+) -> Result<(), sqlx::Error> {
+    *inserted = sql.ledger_statement.map(|_| 0);
+    let mut answers = sqlx::raw_sql(AssertSqlSafe(sql.text.as_str())).fetch_many(connection);
+    while let Some(answer) = answers.next().await {
+        // What a script selects is nobody's business here.
+        if let Either::Left(done) = answer? {
+            if Some(*completed) == sql.ledger_statement {
+                *inserted = Some(done.rows_affected());
+            }
+            *completed += 1;
+        }
+    }
+    Ok(())
+}
+
+/// COPY … FROM STDIN with its data. After the server's own error the session is as good as before: it ignores what still
+/// comes.
+async fn data(connection: &mut PgConnection, copy: &Copy<'_>) -> Result<(), sqlx::Error> {
+    /// So that progress is not kept from being seen, and no second copy of the data is made.
+    const CHUNK: usize = 256 * 1024;
+    let mut sink = connection.copy_in_raw(copy.sql).await?;
+    for chunk in copy.data.chunks(CHUNK) {
+        sink.send(chunk).await?;
+    }
+    sink.finish().await.map(|_| ())
+}
+
 /// Where a message stopped. The server's position tells the statement better than counting does: a syntax error is
 /// found before the first one runs.
-fn stop(script: &Script, message: &Message, index: usize, completed: usize, error: ServerError) -> Stop {
-    let character = error.position.and_then(|position| message.character(position));
-    let by_count = message.place(completed);
+pub(super) fn stop(
+    script: &Script,
+    piece: Option<&Piece<'_>>,
+    index: usize,
+    completed: usize,
+    error: ServerError,
+) -> Stop {
+    let (character, by_count) = match piece {
+        Some(Piece::Sql(sql)) => (error.position.and_then(|position| sql.character(position)), sql.place(completed)),
+        Some(Piece::Copy(copy)) => {
+            let in_data = error.copy_line.map(|line| script.characters(copy.line_at(line)) + 1);
+            let in_statement = error.position.and_then(|position| copy.character(position));
+            (in_data.or(in_statement), Place::Script(copy.statement))
+        }
+        None => (None, Place::Before),
+    };
     let place = match (character, by_count) {
         (Some(character), _) => {
             let byte = script.byte_of_char(character);

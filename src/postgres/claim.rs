@@ -7,7 +7,8 @@ use super::quote::{Ident, Literal};
 use super::session::Fault;
 
 /// Belay's own scripts for its ledger: the n-th makes format n of format n - 1.
-const SCRIPTS: &[&str] = &[include_str!("../../migrations/001_ledger.sql")];
+const SCRIPTS: &[&str] =
+    &[include_str!("../../migrations/001_ledger.sql"), include_str!("../../migrations/002_statements.sql")];
 
 /// The newest format that this Belay knows.
 pub(super) const FORMAT: u32 = SCRIPTS.len() as u32;

@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use super::connect::{self, CHECK_INTERVAL, Connected, Identity};
 use super::error::PostgresError;
 use super::failpoint;
-use super::quote::{Ident, Literal};
+use super::notice::Notice;
+use super::quote::{Ident, Literal, Path};
+use super::retry;
 use super::session::{Backend, Fault, Row, Session, text};
 use super::target::Target;
 
@@ -39,6 +41,8 @@ pub struct Engine {
     pub(super) deadlock_timeout: Duration,
     pub(super) options_taken: bool,
     pub(super) locked: bool,
+    /// What the server said beside its answers, since the last run began.
+    pub(super) notices: Vec<Notice>,
     /// What the ledger said of itself when it was last read; None: not read yet.
     pub(super) ledger: Option<super::ledger::Head>,
 }
@@ -63,10 +67,11 @@ impl Engine {
             deadlock_timeout: connected.deadlock_timeout,
             options_taken: connected.options_taken,
             locked: false,
+            notices: Vec::new(),
             ledger: None,
             target,
         };
-        engine.settle(connected).await?;
+        engine.set_up(connected).await?;
         Ok(engine)
     }
 
@@ -80,11 +85,11 @@ impl Engine {
         }
         self.options_taken = connected.options_taken;
         self.deadlock_timeout = connected.deadlock_timeout;
-        self.settle(connected).await
+        self.set_up(connected).await
     }
 
     /// The first SETs of a session.
-    async fn settle(&mut self, connected: Connected) -> Result<(), PostgresError> {
+    async fn set_up(&mut self, connected: Connected) -> Result<(), PostgresError> {
         let mut session = connected.session;
         let answer = session.query(self.own_settings().join(";")).await;
         match answer {
@@ -125,6 +130,19 @@ impl Engine {
         settings
     }
 
+    /// What a script begins with, at try `attempt` (from 1).
+    pub(super) fn script_settings(&self, attempt: u32) -> Vec<String> {
+        let locks = &self.target.locks;
+        let mut settings = self.clean_settings();
+        let lock_timeout = retry::lock_timeout(attempt, locks, self.deadlock_timeout);
+        settings.push(format!("SET lock_timeout = {}", lock_timeout.as_millis()));
+        settings.push(format!("SET statement_timeout = {}", locks.statement_timeout.as_millis()));
+        if !self.target.search_path.is_empty() {
+            settings.push(format!("SET search_path = {}", Path(&self.target.search_path)));
+        }
+        settings
+    }
+
     /// A session as it was when it began, in the role that migrates.
     pub(super) fn clean_settings(&self) -> Vec<String> {
         let mut settings = vec!["RESET SESSION AUTHORIZATION".to_owned(), "RESET ALL".to_owned()];
@@ -150,6 +168,11 @@ impl Engine {
         &self.identity
     }
 
+    /// What the server said beside its answers while scripts ran, for as much of it as is kept.
+    pub fn notices(&self) -> &[Notice] {
+        &self.notices
+    }
+
     /// What it is connected to.
     pub fn target(&self) -> &Target {
         &self.target
@@ -173,6 +196,23 @@ impl Engine {
             self.drop_session();
         }
         answer
+    }
+
+    /// Sends one statement of Belay's own that waits for locks, and for old transactions, without holding others up. The
+    /// server ends it after `patience`.
+    pub(super) async fn patiently(&mut self, sql: String, patience: Duration) -> Result<(), Fault> {
+        /// For the server to say so.
+        const ANSWER: Duration = Duration::from_secs(60);
+        let timeout = patience.as_millis().max(1);
+        self.try_query(format!("SET lock_timeout = 0;SET statement_timeout = {timeout}")).await?;
+        let Some(session) = &mut self.session else {
+            return Err(Fault::Lost { why: "the session ended before".into() });
+        };
+        let answer = session.query_within(sql, patience.saturating_add(ANSWER)).await;
+        if matches!(answer, Err(Fault::Lost { .. })) {
+            self.drop_session();
+        }
+        answer.map(|_| ())
     }
 
     pub(super) fn drop_session(&mut self) {

@@ -69,6 +69,11 @@ pub enum PostgresError {
     LedgerMoved { address: Address },
     #[error("On {address}, {doing} failed: {error}.")]
     Server { address: Address, doing: &'static str, error: Box<ServerError> },
+    #[error(
+        "The ledger of {address} knows of no statement of which it could be said that {what}. See the message of the run that \
+         stopped for the version and the number."
+    )]
+    NotInDoubt { address: Address, what: String },
     #[error("The check's query is not usable: {why}.")]
     Check { why: String },
 }
@@ -93,6 +98,7 @@ impl PostgresError {
             Self::IdentityChanged { .. } => Reason::IdentityChanged,
             Self::Server { error, .. } if error.sql_state == "42501" => Reason::PermissionDenied,
             Self::Server { .. } => Reason::ConnectionFailed,
+            Self::NotInDoubt { .. } => Reason::InDoubt,
             Self::Check { .. } => Reason::CheckRefused,
         }
     }
@@ -128,9 +134,9 @@ pub enum ApplyError {
     /// The locks that a script needs were not to be had in time.
     #[error("{}", .0.message)]
     Locks(Box<Failure>),
-    /// It was asked to stop. `script` is the one that was rolled back.
-    #[error("The run was cancelled. Nothing of {} is applied.", script.as_deref().unwrap_or("the next script"))]
-    Cancelled { script: Option<String> },
+    /// It was asked to stop. `script` is the one that was stopped, and `left` a sentence: what is applied of it.
+    #[error("The run was cancelled in {}. {left}", script.as_deref().unwrap_or("its last script"))]
+    Cancelled { script: Option<String>, left: String },
     /// Not a script's fault.
     #[error(transparent)]
     Postgres(#[from] PostgresError),
@@ -156,7 +162,7 @@ impl ApplyError {
     pub fn failure(&self) -> Failure {
         match self {
             Self::Script(failure) | Self::Locks(failure) => (**failure).clone(),
-            Self::Cancelled { script } => Failure {
+            Self::Cancelled { script, .. } => Failure {
                 reason: self.reason().as_str().to_owned(),
                 message: self.to_string(),
                 script: script.clone(),

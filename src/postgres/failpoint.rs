@@ -2,7 +2,9 @@
 //!
 //! `BELAY_FAILPOINT=before-commit` ends the process with SIGKILL the first time that it gets there, and
 //! `before-commit:3` the third time; `before-commit:sleep` holds it there for a minute. Without the variable
-//! nothing happens. The names: `after-lock`, `before-script`, `before-commit`, `after-commit`.
+//! nothing happens. The names: `after-lock`, `before-script`, `before-commit`, `after-commit`; of a statement outside a
+//! script's transaction `before-statement`, `before-statement-commit`, `after-statement-commit`, or `after-intent`,
+//! `before-conclusion`.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -53,12 +53,15 @@ impl Engine {
         self.locked_row(&written).await
     }
 
-    /// Writes down how a run ended: a reason, such as `Succeeded`.
+    /// Writes down how a run ended: a reason, such as `Succeeded`; and what the server said meanwhile.
     pub async fn finish_run(&mut self, id: Uuid, outcome: &str) -> Result<(), PostgresError> {
+        let notices = serde_json::to_string(&self.notices).ok().filter(|_| !self.notices.is_empty());
         let sql = format!(
-            "UPDATE {} SET finished_at = pg_catalog.clock_timestamp(), outcome = {} WHERE id = '{id}'",
+            "UPDATE {} SET finished_at = pg_catalog.clock_timestamp(), outcome = {}, notices = {}::pg_catalog.jsonb \
+             WHERE id = '{id}'",
             self.table("run"),
             Literal(outcome),
+            Nullable(notices.as_deref()),
         );
         self.write("writing the run's end to the ledger", sql).await.map(|_| ())
     }
@@ -140,7 +143,7 @@ impl Engine {
     }
 
     /// A row came back, so the lock was held when it was written.
-    async fn locked_row(&mut self, rows: &[Row]) -> Result<(), PostgresError> {
+    pub(super) async fn locked_row(&mut self, rows: &[Row]) -> Result<(), PostgresError> {
         if !rows.is_empty() {
             return Ok(());
         }

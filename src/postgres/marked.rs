@@ -1,5 +1,7 @@
 //! A script's text with its statements' numbers between them, for [`super::watch`] to see, and the way back.
 
+use std::ops::Range;
+
 use super::quote::Literal;
 use super::watch::name_with_statement;
 use crate::script::Script;
@@ -11,40 +13,52 @@ const MARKS: usize = 100;
 pub(super) struct Marked {
     pub text: String,
     characters: usize,
-    /// Where marks are: the characters of the script before them, and their own.
+    /// Where marks are: the characters of the text before them, and their own.
     marks: Vec<(usize, usize)>,
     /// For each statement that the server answers, its number in the script, from 0.
     answers: Vec<usize>,
 }
 
+/// What a script's message says before the statement of this number, from 0.
+pub(super) fn mark(application: &str, number: usize) -> String {
+    format!("SET application_name = {};", Literal(&name_with_statement(application, number + 1)))
+}
+
 impl Marked {
-    /// Marks the second statement and those behind it; in long scripts, not each of them.
-    pub fn new(script: &Script, application: &str) -> Self {
-        let plain = script.executable();
+    /// These bytes of a script's executable text, which hold these statements. Marks all but the script's first one, under
+    /// the application's name, if one is given; in long scripts, not each of them.
+    pub fn new(
+        script: &Script,
+        plain: &str,
+        bytes: Range<usize>,
+        statements: Range<usize>,
+        marks: Option<&str>,
+    ) -> Self {
         let every = script.statements.len().div_ceil(MARKS).max(1);
         let mut marked = Self {
-            text: String::with_capacity(plain.len() + 64),
+            text: String::with_capacity(bytes.len() + 64),
             characters: 0,
             marks: Vec::new(),
-            answers: Vec::with_capacity(script.statements.len() + MARKS),
+            answers: Vec::with_capacity(statements.len() + MARKS),
         };
-        let mut copied = 0;
-        for (number, statement) in script.statements.iter().enumerate() {
-            if number > 0 && number % every == 0 {
-                let before = &plain[copied..statement.range.start];
+        let mut copied = bytes.start;
+        let numbered = script.statements.iter().enumerate().take(statements.end).skip(statements.start);
+        for (number, statement) in numbered {
+            if let Some(application) = marks.filter(|_| number > 0 && number % every == 0) {
+                let before = plain.get(copied..statement.range.start).unwrap_or_default();
                 marked.text.push_str(before);
                 marked.characters += before.chars().count();
                 copied = statement.range.start;
-                let mark =
-                    format!("SET application_name = {};", Literal(&name_with_statement(application, number + 1)));
+                let mark = mark(application, number);
                 marked.marks.push((marked.characters, mark.chars().count()));
                 marked.text.push_str(&mark);
                 marked.answers.push(number);
             }
             marked.answers.push(number);
         }
-        marked.text.push_str(&plain[copied..]);
-        marked.characters += plain[copied..].chars().count();
+        let rest = plain.get(copied..bytes.end).unwrap_or_default();
+        marked.text.push_str(rest);
+        marked.characters += rest.chars().count();
         marked
     }
 
@@ -83,11 +97,15 @@ mod tests {
         history.latest().unwrap().clone()
     }
 
+    fn whole(script: &Script) -> Marked {
+        Marked::new(script, &script.text, 0..script.text.len(), 0..script.statements.len(), Some("belay/x"))
+    }
+
     #[test]
     fn a_place_in_what_is_sent_is_the_same_place_in_the_script() {
         let text = "-- é\nSELECT 'é🧗';\n/* x */ SELECT two ; ;\nSELECT three";
         let script = script(text);
-        let marked = Marked::new(&script, "belay/x");
+        let marked = whole(&script);
         assert_eq!(marked.text.matches("SET application_name").count(), 2);
         for word in ["'é🧗'", "two", "three"] {
             let in_characters = |text: &str| text[..text.find(word).unwrap()].chars().count() + 1;
@@ -102,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_long_script_has_a_bounded_number_of_marks() {
-        let marked = Marked::new(&script(&"SELECT 1;".repeat(1001)), "belay/x");
+        let marked = whole(&script(&"SELECT 1;".repeat(1001)));
         assert!(marked.marks.len() <= MARKS);
         assert_eq!(marked.answers(), 1001 + marked.marks.len());
     }

@@ -1,25 +1,50 @@
-//! One script as one message: what comes before it, the script, what comes behind it, and where in that the server
-//! stopped.
+//! One script as messages: what comes before it, the script, what comes behind it, and where in that the server
+//! stopped. It is one message, unless the script brings data: each COPY … FROM STDIN is one of its own, because its
+//! data follow it.
 
-use std::fmt::Write as _;
+use std::ops::Range;
 
 use super::apply::RunContext;
 use super::engine::Engine;
+use super::ledger_text;
 use super::marked::Marked;
-use super::quote::{Ident, Literal, Nullable, Path};
-use super::{ledger_text, retry};
+use super::quote::{Ident, Literal, Nullable};
 use crate::api::TransactionMode;
 use crate::script::Script;
 
-/// A message, and the way back from what the server says about it to the script.
-pub(super) struct Message {
-    pub sql: String,
+/// What one script, or one statement of it, is sent as, in order.
+pub(super) struct Message<'a> {
+    pub pieces: Vec<Piece<'a>>,
+}
+
+/// One message: the server answers it before the next one is sent.
+pub(super) enum Piece<'a> {
+    Sql(Sql),
+    Copy(Copy<'a>),
+}
+
+/// SQL text, and the way back from what the server says about it to the script.
+pub(super) struct Sql {
+    pub text: String,
     prefix_characters: usize,
     prefix_statements: usize,
+    /// The script's characters before this piece.
+    characters_before: usize,
     script: Marked,
     constraints: bool,
     /// The statement, counted from 0, that writes the ledger's row.
-    pub ledger_statement: usize,
+    pub ledger_statement: Option<usize>,
+}
+
+/// COPY … FROM STDIN and its data.
+pub(super) struct Copy<'a> {
+    /// The number of the statement in its script, from 0.
+    pub statement: usize,
+    pub sql: &'a str,
+    pub data: &'a [u8],
+    /// The script's characters before the statement.
+    characters_before: usize,
+    data_at: usize,
 }
 
 /// Where in a message something happened.
@@ -42,58 +67,159 @@ pub(super) struct Part {
     pub closes: bool,
 }
 
-impl Message {
-    /// The message that runs `script` in a transaction and writes its row, without the COMMIT.
-    pub fn new(engine: &Engine, script: &Script, part: Part, try_: &Try<'_>) -> Self {
-        let guard = Guard::of(script, try_.token);
-        let mut before = Vec::new();
-        if part.opens {
-            before.push("BEGIN".to_owned());
-        }
-        before.extend(engine.clean_settings());
-        let lock_timeout = retry::lock_timeout(try_.attempt, &engine.target.locks, engine.deadlock_timeout);
-        before.push(format!("SET lock_timeout = {}", lock_timeout.as_millis()));
-        before.push(format!("SET statement_timeout = {}", engine.target.locks.statement_timeout.as_millis()));
-        if !engine.target.search_path.is_empty() {
-            before.push(format!("SET search_path = {}", Path(&engine.target.search_path)));
-        }
-        before.push(guard.set());
+/// Belay's own statements around a script's, or around one of its statements.
+pub(super) struct Around {
+    pub before: Vec<String>,
+    pub behind: Vec<String>,
+    /// The first of those behind is the check of deferred constraints.
+    pub constraints: bool,
+    /// Which of those behind writes the ledger's row.
+    pub ledger: usize,
+}
 
+impl Around {
+    /// A transaction of its own, with its row in the ledger as its last statement, without the COMMIT.
+    pub fn transaction(engine: &Engine, row: String) -> Self {
+        Self::new(engine, vec!["BEGIN".to_owned()], None, row, Part { opens: true, closes: true })
+    }
+
+    fn new(engine: &Engine, before: Vec<String>, release: Option<String>, row: String, part: Part) -> Self {
         let mut behind = Vec::new();
         // Only at the end of the transaction: a later script may mend what an earlier one leaves open.
         if part.closes {
             behind.push("SET CONSTRAINTS ALL IMMEDIATE".to_owned());
         }
         // After that, so that what runs deferred runs as the script left the session, as with any other client.
-        behind.extend(guard.release());
+        behind.extend(release);
         behind.push("RESET SESSION AUTHORIZATION".to_owned());
         if let Some(role) = &engine.target.role {
             behind.push(format!("SET ROLE {}", Ident(role)));
         }
         behind.push("SET row_security = off".to_owned());
         behind.push("SET search_path = pg_catalog, pg_temp".to_owned());
-        let ledger_at = behind.len();
-        behind.push(insert(engine, script, try_, &guard));
+        let ledger = behind.len();
+        behind.push(row);
         // Also between scripts of one transaction: a message is read by the settings that hold before it begins.
         behind.extend(engine.own_settings());
+        Self { before, behind, constraints: part.closes, ledger }
+    }
+}
 
-        let script = Marked::new(script, &engine.application);
-        let mut sql = before.join(";");
-        sql.push_str(";\n");
-        let prefix_characters = sql.chars().count();
-        // On a line of its own: a script may end in a comment, or lack its last semicolon.
-        let _ = write!(sql, "{}\n;{}", script.text, behind.join(";"));
-        Self {
-            prefix_characters,
-            prefix_statements: before.len(),
-            constraints: part.closes,
-            ledger_statement: before.len() + script.answers() + ledger_at,
-            script,
-            sql,
+impl<'a> Message<'a> {
+    /// The messages that run `script` in a transaction and write its row, without the COMMIT.
+    pub fn new(engine: &Engine, script: &'a Script, part: Part, try_: &Try<'_>) -> Self {
+        let guard = Guard::of(script, try_.token);
+        let mut before = Vec::new();
+        if part.opens {
+            before.push("BEGIN".to_owned());
         }
+        before.extend(engine.script_settings(try_.attempt));
+        before.push(guard.set());
+
+        let row = insert(engine, script, try_, &guard);
+        Self::around(
+            engine,
+            script,
+            0..script.statements.len(),
+            Around::new(engine, before, guard.release(), row, part),
+        )
     }
 
-    /// What runs after `completed` statements were answered.
+    /// One statement of a script, with nothing around it: for what takes no company.
+    pub fn alone(engine: &Engine, script: &'a Script, number: usize) -> Self {
+        let text = Text { script, plain: script.executable(), application: &engine.application, marks: false };
+        let bytes = script.statements.get(number).map_or(0..0, |statement| statement.range.clone());
+        Self { pieces: vec![Piece::Sql(text.sql(Vec::new(), bytes, number..number + 1))] }
+    }
+
+    /// These statements of a script, which stand one after the other in it.
+    pub fn around(engine: &Engine, script: &'a Script, statements: Range<usize>, around: Around) -> Self {
+        let all = statements == (0..script.statements.len());
+        let text = Text { script, plain: script.executable(), application: &engine.application, marks: all };
+        let (mut at, mut end) = (0, script.text.len());
+        if !all {
+            at = script.statements.get(statements.start).map_or(end, |statement| statement.range.start);
+            end = statements.clone().last().and_then(|last| script.statements.get(last)).map_or(at, |s| s.range.end);
+        }
+        let mut pieces = Vec::new();
+        let mut before = around.before;
+        let mut next = statements.start;
+        for number in statements.clone() {
+            let Some((statement, data)) =
+                script.statements.get(number).and_then(|statement| Some((statement, statement.copy_data.clone()?)))
+            else {
+                continue;
+            };
+            let mut sql = text.sql(std::mem::take(&mut before), at..statement.range.start, next..number);
+            sql.announce(number, text.application);
+            pieces.push(Piece::Sql(sql));
+            pieces.push(Piece::Copy(Copy {
+                statement: number,
+                sql: script.statement_text(statement),
+                data: script.text.as_bytes().get(data.clone()).unwrap_or_default(),
+                characters_before: script.characters(statement.range.start),
+                data_at: data.start,
+            }));
+            at = script.behind_copy(&data);
+            end = end.max(at);
+            next = number + 1;
+        }
+        let mut sql = text.sql(before, at..end, next..statements.end);
+        sql.close(around.behind, around.constraints, around.ledger);
+        pieces.push(Piece::Sql(sql));
+        Self { pieces }
+    }
+}
+
+/// A script's text, as pieces are made of it.
+struct Text<'a> {
+    script: &'a Script,
+    plain: std::borrow::Cow<'a, str>,
+    application: &'a str,
+    /// Whether the statements' numbers stand between them.
+    marks: bool,
+}
+
+impl Text<'_> {
+    /// A piece of these bytes, which hold these statements.
+    fn sql(&self, before: Vec<String>, bytes: Range<usize>, statements: Range<usize>) -> Sql {
+        let characters_before = self.script.characters(bytes.start);
+        let mut text = before.join(";");
+        if !before.is_empty() {
+            text.push_str(";\n");
+        }
+        let prefix_characters = text.chars().count();
+        let marks = self.marks.then_some(self.application);
+        let script = Marked::new(self.script, &self.plain, bytes, statements, marks);
+        text.push_str(&script.text);
+        Sql {
+            text,
+            prefix_characters,
+            prefix_statements: before.len(),
+            characters_before,
+            script,
+            constraints: false,
+            ledger_statement: None,
+        }
+    }
+}
+
+impl Sql {
+    /// Says behind it which statement comes next, in a message of its own.
+    fn announce(&mut self, number: usize, application: &str) {
+        self.text.push_str("\n;");
+        self.text.push_str(&super::marked::mark(application, number));
+    }
+
+    fn close(&mut self, behind: Vec<String>, constraints: bool, ledger: usize) {
+        // On a line of its own: a script may end in a comment, or lack its last semicolon.
+        self.text.push_str("\n;");
+        self.text.push_str(&behind.join(";"));
+        self.constraints = constraints;
+        self.ledger_statement = Some(self.prefix_statements + self.script.answers() + ledger);
+    }
+
+    /// What runs after `completed` statements of it were answered.
     pub fn place(&self, completed: usize) -> Place {
         match completed.checked_sub(self.prefix_statements) {
             None => Place::Before,
@@ -105,9 +231,23 @@ impl Message {
         }
     }
 
-    /// The server's position in the whole message, as a character of the script, from 1. None: it is not in it.
+    /// The server's position in the text, as a character of the script, from 1. None: it is not in it.
     pub fn character(&self, position: usize) -> Option<usize> {
-        self.script.character(position.checked_sub(self.prefix_characters)?)
+        let character = self.script.character(position.checked_sub(self.prefix_characters)?)?;
+        Some(self.characters_before + character)
+    }
+}
+
+impl Copy<'_> {
+    /// The server's position in the statement, as a character of the script, from 1.
+    pub fn character(&self, position: usize) -> Option<usize> {
+        Some(self.characters_before + position)
+    }
+
+    /// The byte of the script where a line of the data begins; lines count from 1.
+    pub fn line_at(&self, line: usize) -> usize {
+        let before = self.data.split_inclusive(|byte| *byte == b'\n').take(line.saturating_sub(1));
+        self.data_at + before.map(<[u8]>::len).sum::<usize>()
     }
 }
 
@@ -171,17 +311,29 @@ fn insert(engine: &Engine, script: &Script, try_: &Try<'_>, guard: &Guard) -> St
         TransactionMode::PerScript => "transaction",
         TransactionMode::AllPending => "shared-transaction",
     };
+    const SINCE_BEGIN: &str = "(extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.statement_timestamp()) * \
+                               1000)::pg_catalog.int8";
+    insert_row(engine, script, mode, try_.run, SINCE_BEGIN, &guard.holds())
+}
+
+/// A script's row, if `condition` holds and this session holds the lock. `duration`: an expression, in milliseconds.
+pub(super) fn insert_row(
+    engine: &Engine,
+    script: &Script,
+    mode: &str,
+    run: &RunContext,
+    duration: &str,
+    condition: &str,
+) -> String {
     format!(
         "INSERT INTO {schema}.history (version, file_name, description, author, date, checksum, script, rollback, \
-         mode, applied_by, run_id, duration_ms) SELECT {values}, {mode}, {by}, '{run}'::pg_catalog.uuid, \
-         (extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.statement_timestamp()) * 1000)::pg_catalog.int8 \
-         WHERE {guard} AND {locked}",
+         mode, applied_by, run_id, duration_ms) SELECT {values}, {mode}, {by}, '{run}'::pg_catalog.uuid, {duration} \
+         WHERE {condition} AND {locked}",
         schema = Ident(&engine.target.history_schema),
         values = script_values(script),
         mode = Literal(mode),
-        by = Literal(&try_.run.applied_by),
-        run = try_.run.id,
-        guard = guard.holds(),
+        by = Literal(&run.applied_by),
+        run = run.id,
         locked = engine.lock_is_held(),
     )
 }

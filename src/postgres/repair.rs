@@ -16,7 +16,88 @@ pub enum Repair<'a> {
     Retire { version: &'a Version, was: Checksum },
 }
 
+/// What a person says of the statements of a script that is not run in a transaction, and is not done yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Word {
+    /// The one that is in doubt (from 1) was done, or was not.
+    Settled { version: Version, statement: usize, done: bool },
+    /// None of them counts: the script is to be run anew.
+    Forgotten { version: Version },
+}
+
+impl std::fmt::Display for Word {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Settled { version, statement, done: true } => {
+                write!(f, "statement {statement} of {version} counts as done")
+            }
+            Self::Settled { version, statement, done: false } => {
+                write!(f, "statement {statement} of {version} counts as not done, and is run again")
+            }
+            Self::Forgotten { version } => {
+                write!(f, "what was done of {version} is forgotten, and all its statements are run again")
+            }
+        }
+    }
+}
+
 impl Engine {
+    /// Writes down what a person says of statements, each with an event; all of it or nothing. Needs the lock.
+    ///
+    /// # Errors
+    /// [`PostgresError::NotInDoubt`] when the ledger has no such statement, or knows of it.
+    pub async fn take_word(&mut self, actor: &str, words: &[Word]) -> Result<(), PostgresError> {
+        self.require_lock()?;
+        for word in words {
+            let sql = self.word_sql(actor, word);
+            let began = if word == &words[0] { "BEGIN;" } else { "" };
+            let written = self.write("repairing the ledger", format!("{began}{sql}")).await?;
+            if written.is_empty() {
+                self.rollback().await?;
+                return Err(PostgresError::NotInDoubt { address: self.target.address.clone(), what: word.to_string() });
+            }
+        }
+        match words.is_empty() {
+            true => Ok(()),
+            false => self.write("repairing the ledger", "COMMIT".to_owned()).await.map(|_| ()),
+        }
+    }
+
+    fn word_sql(&self, actor: &str, word: &Word) -> String {
+        let table = self.table("statement");
+        let locked = self.lock_is_held();
+        let (change, detail) = match word {
+            Word::Settled { version, statement, done } => {
+                let row = format!(
+                    "number = {} AND statement = {statement} AND done_at IS NULL AND {locked} RETURNING file_name",
+                    version.number()
+                );
+                let change = match done {
+                    true => format!("UPDATE {table} SET done_at = pg_catalog.clock_timestamp() WHERE {row}"),
+                    false => format!("DELETE FROM {table} WHERE {row}"),
+                };
+                (change, serde_json::json!({"version": version.as_written(), "statement": statement, "done": done}))
+            }
+            Word::Forgotten { version } => (
+                format!(
+                    "DELETE FROM {table} s WHERE number = {} AND NOT EXISTS (SELECT FROM {history} h WHERE h.number = \
+                     s.number) AND {locked} RETURNING file_name",
+                    version.number(),
+                    history = self.table("history"),
+                ),
+                serde_json::json!({"version": version.as_written(), "statementsForgotten": true}),
+            ),
+        };
+        format!(
+            "WITH changed AS ({change}) INSERT INTO {event} (kind, actor, detail) SELECT 'repaired', {actor}, \
+             {detail}::pg_catalog.jsonb || pg_catalog.jsonb_build_object('file', max(file_name)) FROM changed \
+             HAVING count(*) > 0 RETURNING 'written'",
+            event = self.table("event"),
+            actor = Literal(actor),
+            detail = Literal(&detail.to_string()),
+        )
+    }
+
     /// Writes all of these to the ledger, each with an event, or none of them. Needs the lock.
     ///
     /// # Errors

@@ -20,6 +20,8 @@ pub struct ServerError {
     pub table: Option<String>,
     /// From 1, in characters of the whole message that was sent.
     pub(super) position: Option<usize>,
+    /// Of COPY: the line of its data, from 1.
+    pub(super) copy_line: Option<usize>,
 }
 
 impl ServerError {
@@ -41,8 +43,17 @@ impl ServerError {
                 Some(PgErrorPosition::Original(position)) => Some(position),
                 _ => None,
             },
+            copy_line: error.r#where().and_then(copy_line),
         }
     }
+}
+
+/// The line in `COPY people, line 2, column age: "x"`, which is the context that COPY gives; not the value behind it.
+fn copy_line(context: &str) -> Option<usize> {
+    let said = context.lines().rev().find_map(|line| line.strip_prefix("COPY "))?;
+    let (_, rest) = said.split_once(", line ")?;
+    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+    rest[..digits].parse().ok()
 }
 
 impl fmt::Display for ServerError {
@@ -52,3 +63,15 @@ impl fmt::Display for ServerError {
 }
 
 impl std::error::Error for ServerError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_of_copys_data_is_read_from_its_context() {
+        assert_eq!(copy_line("COPY people, line 2, column age: \"x\""), Some(2));
+        assert_eq!(copy_line("SQL function \"f\" statement 1\nCOPY people, line 31"), Some(31));
+        assert_eq!(copy_line("PL/pgSQL function f() line 3 at RAISE"), None);
+    }
+}

@@ -107,23 +107,20 @@ pub(super) fn header(text: &str, notes: &[Note]) -> (Header, Vec<Unsupported>) {
             Key::Belay => {
                 let known = value.eq_ignore_ascii_case("no-transaction");
                 header.no_transaction |= known && note.in_header;
-                let (kind, what, remedy) = match (known, note.in_header) {
-                    (true, true) => (
-                        UnsupportedKind::NoTransaction,
-                        "this version of Belay runs every script in a transaction".to_owned(),
-                        "take the line out, and what can't run in a transaction too",
-                    ),
-                    (true, false) => (
-                        UnsupportedKind::UnknownDirective,
+                if known && note.in_header {
+                    continue;
+                }
+                let (what, remedy) = match known {
+                    true => (
                         "this directive counts only before the first statement".to_owned(),
                         "move the line to the top of the script",
                     ),
-                    (false, _) => (
-                        UnsupportedKind::UnknownDirective,
+                    false => (
                         format!("-- belay: {} is no directive", value.chars().take(40).collect::<String>()),
                         "the only one is -- belay: no-transaction",
                     ),
                 };
+                let kind = UnsupportedKind::UnknownDirective;
                 let position = cursor.position(note.range.start);
                 faults.push(Unsupported { kind, position, what, remedy: remedy.to_owned() });
                 continue;

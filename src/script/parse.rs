@@ -3,7 +3,7 @@ use std::ops::Range;
 
 use super::comment::{Header, hashed};
 use super::position::{Cursor, Position};
-use super::read::{Read, blanked};
+use super::read::{Mode, Read, blanked};
 use super::rollback::{self, Rollback};
 use super::split::Statement;
 use super::unsupported::Unsupported;
@@ -17,6 +17,7 @@ pub struct Script {
     pub description: String,
     pub file_name: String,
     pub header: Header,
+    pub mode: Mode,
     /// As it was written, but for a byte order mark.
     pub text: String,
     /// In order, without an outer BEGIN and COMMIT: the n-th is the n-th that the server answers.
@@ -58,6 +59,7 @@ impl Script {
             description,
             file_name,
             header: read.header,
+            mode: read.mode,
             statements: read.statements,
             rollback,
             checksum,
@@ -78,6 +80,12 @@ impl Script {
         self.text.get(statement.range.clone()).unwrap_or_default()
     }
 
+    /// The first byte behind the data of a COPY and the line that ends it.
+    pub fn behind_copy(&self, data: &Range<usize>) -> usize {
+        let behind = self.text.get(data.end..).unwrap_or_default();
+        behind.find('\n').map_or(self.text.len(), |end| data.end + end)
+    }
+
     /// The line and column of a byte offset.
     pub fn position_of(&self, byte: usize) -> Position {
         Cursor::new(&self.text).position(byte)
@@ -88,6 +96,11 @@ impl Script {
     pub fn byte_of_char(&self, character: usize) -> usize {
         let before = character.saturating_sub(1);
         self.text.char_indices().nth(before).map_or(self.text.len(), |(byte, _)| byte)
+    }
+
+    /// How many characters stand before a byte offset.
+    pub fn characters(&self, byte: usize) -> usize {
+        self.text.get(..byte).map_or(0, |before| before.chars().count())
     }
 
     /// The line and column of a character, counted from 1.

@@ -11,9 +11,20 @@ use super::split::{Split, Statement, split};
 use super::unsupported::{Unsupported, UnsupportedKind};
 use super::words::significant;
 
+/// How a script is run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// In one transaction, which its row in the ledger is part of.
+    Transaction,
+    /// Statement by statement, each recorded by itself: where the header says so, or where every statement is one that
+    /// PostgreSQL refuses in a transaction.
+    NoTransaction,
+}
+
 /// What a text that may be run consists of.
 pub(super) struct Read {
     pub header: Header,
+    pub mode: Mode,
     pub statements: Vec<Statement>,
     pub notes: Vec<Note>,
     pub blanks: Vec<Range<usize>>,
@@ -29,15 +40,19 @@ impl Read {
         let unterminated = split.faults.iter().any(|fault| fault.kind == UnsupportedKind::Unterminated);
         let mut faults = std::mem::take(&mut split.faults);
         faults.extend(directives);
-        if let Some(pair) = outer_pair(text, &mut split, &mut faults) {
-            blanks.extend(pair);
-        }
+        let pair = if header.no_transaction { None } else { outer_pair(text, &mut split, &mut faults) };
+        let in_pair = pair.is_some();
+        blanks.extend(pair.into_iter().flatten());
         if split.statements.is_empty() && faults.is_empty() {
             faults.push(empty());
         }
-        mark_mixed(&split.statements, &mut faults);
+        let mode = mode(&header, &split.statements, in_pair);
+        if mode == Mode::Transaction {
+            faults.extend(split.statements.iter().filter(|statement| statement.class.is_outside()).map(mixed));
+        }
         Self {
             header,
+            mode,
             statements: split.statements,
             notes: split.notes,
             blanks,
@@ -95,13 +110,19 @@ fn outer_pair(text: &str, split: &mut Split, faults: &mut Vec<Unsupported>) -> O
     Some(blanks)
 }
 
-/// A statement that can't run in a transaction has another remedy where others stand beside it.
-fn mark_mixed(statements: &[Statement], faults: &mut [Unsupported]) {
-    if statements.iter().all(|statement| statement.class == Class::OutsideTransaction) {
-        return;
-    }
-    for fault in faults.iter_mut().filter(|fault| fault.kind == UnsupportedKind::OutsideTransaction) {
-        fault.kind = UnsupportedKind::Mixed;
+fn mode(header: &Header, statements: &[Statement], in_pair: bool) -> Mode {
+    let outside = || !statements.is_empty() && statements.iter().all(|statement| statement.class.is_outside());
+    if header.no_transaction || !in_pair && outside() { Mode::NoTransaction } else { Mode::Transaction }
+}
+
+fn mixed(statement: &Statement) -> Unsupported {
+    Unsupported {
+        kind: UnsupportedKind::Mixed,
+        position: statement.start,
+        what: format!("PostgreSQL refuses this {} in a transaction, and the script is run in one", statement.command),
+        remedy: "move it into a script of its own, without BEGIN and COMMIT; or write -- belay: no-transaction at the \
+                 top, and each statement is run and recorded by itself"
+            .to_owned(),
     }
 }
 

@@ -70,6 +70,13 @@ struct Open {
     previous: Token,
 }
 
+impl Statement {
+    /// Whether it sets up the session that later statements run in, and does nothing else.
+    pub fn sets_session(&self) -> bool {
+        ["SET", "RESET"].contains(&self.command.split(' ').next().unwrap_or_default())
+    }
+}
+
 impl<'a> Splitter<'a> {
     fn new(text: &'a str) -> Self {
         let out = Split {
@@ -243,6 +250,15 @@ impl<'a> Splitter<'a> {
         }
         let copy_data = match semicolon {
             Some(at) if told.copy_from_stdin => self.copy_data(open.range.start, at + 1),
+            None if told.copy_from_stdin => {
+                self.fault(
+                    UnsupportedKind::Unterminated,
+                    open.range.start,
+                    "this COPY … FROM STDIN brings no data".to_owned(),
+                    "end it with a semicolon; then come the lines of data, and a line that is \\. and nothing else",
+                );
+                None
+            }
             _ => None,
         };
         self.out.statements.push(Statement {
@@ -261,8 +277,10 @@ impl<'a> Splitter<'a> {
         let bytes = self.text.as_bytes();
         let blanks = bytes[behind..].iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\r')).count();
         let rest = behind + blanks;
-        if self.text[rest..].starts_with("--") {
-            self.comment(rest..self.text[..self.line_end(rest)].trim_end().len());
+        let line = self.text[rest..self.line_end(rest)].trim_end();
+        // A carriage return ends a comment too, and what is behind it would be lost.
+        if line.starts_with("--") && !line.contains('\r') {
+            self.comment(rest..rest + line.len());
         } else if bytes.get(rest).is_some_and(|byte| *byte != b'\n') {
             self.fault(
                 UnsupportedKind::CopyData,

@@ -24,15 +24,11 @@ pub enum UnsupportedKind {
     PsqlCommand,
     /// BEGIN, COMMIT and their like, but for one pair around everything.
     TransactionControl,
-    /// A statement that PostgreSQL refuses in a transaction.
-    OutsideTransaction,
-    /// Such a statement beside ones that belong in a transaction.
+    /// A statement that PostgreSQL refuses in a transaction, in a script that is run in one.
     Mixed,
-    /// `-- belay: no-transaction`.
-    NoTransaction,
     /// `-- belay:` and something else, or in the wrong place.
     UnknownDirective,
-    /// COPY to or from the client.
+    /// COPY to the client, or from it where the data cannot be told.
     CopyData,
     /// A SET that Belay can't work under.
     Setting,

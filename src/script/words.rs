@@ -58,6 +58,14 @@ impl<'a> Words<'a> {
         self.tokens.get(at).and_then(|(token, _)| self.text.get(token.start..token.end)).unwrap_or_default()
     }
 
+    /// The text from a token on, up to the last one.
+    pub fn from(&self, at: usize) -> &'a str {
+        match (self.tokens.get(at), self.tokens.last()) {
+            (Some((token, _)), Some((last, _))) => self.text.get(token.start..last.end).unwrap_or_default(),
+            _ => "",
+        }
+    }
+
     /// Whether the token is this word, in any case, without quotes.
     pub fn is(&self, at: usize, word: &str) -> bool {
         self.kind(at) == Some(Kind::Word) && self.text(at).eq_ignore_ascii_case(word)

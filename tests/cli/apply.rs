@@ -205,3 +205,21 @@ async fn the_example_goes_from_nothing_to_003() {
     let history = bench.run(&["history", "-o", "markdown"]).is(0).out;
     assert_eq!(history.lines().count(), 5, "{history}");
 }
+
+#[tokio::test]
+async fn what_the_server_says_beside_its_answers_is_told_and_kept_with_the_run() {
+    let noisy = "CREATE TABLE a (id int);\nCREATE TABLE IF NOT EXISTS a (id int);\n\
+                 DO $$ BEGIN RAISE WARNING 'mind the %', 'gap'; END $$;\nVACUUM a;";
+    let outside = format!("-- belay: no-transaction\n{noisy}");
+    let quiet = ("002_b.sql", "DO $$ BEGIN FOR i IN 1..300 LOOP RAISE NOTICE '%', i; END LOOP; END $$");
+    let bench = Bench::new(&[("001_a.sql", &outside), quiet]).await;
+    let said = bench.run(&["apply"]).is(0);
+    assert!(said.err.contains("001_a.sql: WARNING: mind the gap"), "{}", said.err);
+    assert!(said.err.contains("001_a.sql: NOTICE: relation \"a\" already exists, skipping"), "{}", said.err);
+    let kept = "SELECT jsonb_array_length(notices)::text || ' ' || (notices->0->>'severity') FROM belay.run";
+    assert_eq!(bench.value(kept).await, "100 NOTICE");
+
+    let bench = Bench::new(&[("001_a.sql", &noisy.replace("VACUUM a;", ""))]).await;
+    let document = bench.run(&["apply", "-o", "json"]).is(0).document();
+    assert_eq!(document["notices"][1]["message"], "mind the gap", "{document}");
+}

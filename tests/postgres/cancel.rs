@@ -35,7 +35,7 @@ async fn a_cancel_stops_the_statement_that_runs_and_rolls_back() {
     let applied = engine.apply(&scripts, TransactionMode::PerScript, &run, &tell, &cancel);
     let error = tokio::time::timeout(SOON, applied).await.expect("it stops").unwrap_err();
     assert_eq!(error.reason(), Reason::Cancelled);
-    assert!(matches!(&error, ApplyError::Cancelled { script: Some(script) } if script == "001_a.sql"), "{error:?}");
+    assert!(matches!(&error, ApplyError::Cancelled { script: Some(script), .. } if script == "001_a.sql"), "{error:?}");
     assert!(!exists(&database, "a").await);
     // The connection and the lock are as before.
     assert!(engine.holds_lock());
@@ -72,7 +72,7 @@ async fn a_cancel_during_commit_waits_for_its_outcome() {
         proxy.release();
     };
     let (applied, ()) = tokio::join!(apply, interrupt);
-    assert!(matches!(applied, Err(ApplyError::Cancelled { script: Some(script) }) if script == "002_b.sql"));
+    assert!(matches!(applied, Err(ApplyError::Cancelled { script: Some(script), .. }) if script == "002_b.sql"));
     assert_eq!(history(&database).await, "001");
     assert!(exists(&database, "a").await && !exists(&database, "b").await);
 }

@@ -12,6 +12,7 @@ use super::observe::{Observed, Trouble};
 use super::run::{Activity, Doing, Inspection, View};
 use crate::api::{BackupWhen, Failure, PostgresBackup, Reason, State, conditions};
 use crate::backup;
+use crate::controller::pin::{self, Pin};
 use crate::health::Verdict;
 use crate::plan::{Plan, plan};
 
@@ -226,6 +227,10 @@ fn inspected(o: &Observed, run: &View, inspection: &Inspection, now: Timestamp) 
     let (Ok(policy), Some(history)) = (&o.policy, run.history.as_deref().or(o.source.as_deref().ok())) else {
         return Decision::step(Step::Close { outcome: Reason::Cancelled });
     };
+    if let Err(trouble) = still_itself(o, inspection) {
+        let reason = trouble.reason;
+        return tell(o, trouble).settled(o.interval(), false, now).close(reason);
+    }
     if let Some(claimant) = inspection.ledger.claimant.as_ref().filter(|claimant| **claimant != o.claimant) {
         let trouble = Trouble { reason: Reason::DatabaseInUse, message: message::claimed(claimant) };
         return tell(o, trouble).settled(o.interval(), false, now).close(Reason::DatabaseInUse);
@@ -269,6 +274,19 @@ fn inspected(o: &Observed, run: &View, inspection: &Inspection, now: Timestamp) 
             .after(LOCK_POLL.saturating_sub(since));
     }
     back_up_and_apply(o, run, inspection, plan, now)
+}
+
+/// Whether the database is the one that it was. What a person accepts moves the pin first; only then a run goes on.
+fn still_itself(o: &Observed, inspection: &Inspection) -> Result<(), Trouble> {
+    let Ok(database) = &o.database else { return Ok(()) };
+    let seen = Pin::seen(&inspection.identity, inspection.ledger.current().map(|row| &row.version));
+    match pin::check(database, &o.pin, &seen)? {
+        false => Ok(()),
+        true => Err(Trouble {
+            reason: Reason::Planning,
+            message: format!("What PostgresDatabase {} is now was accepted. Belay looks at it again", o.database_name),
+        }),
+    }
 }
 
 /// A script is applied only above a verified backup, where the policy asks for one.

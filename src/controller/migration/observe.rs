@@ -13,6 +13,7 @@ use crate::api::{
 };
 use crate::controller::Context;
 use crate::controller::memory::Memory;
+use crate::controller::pin::Pin;
 use crate::plan::Policy;
 use crate::script::History;
 use crate::source::kubernetes as source;
@@ -38,6 +39,8 @@ pub struct Key {
     pub database_generation: i64,
     pub source_digest: Option<String>,
     pub request: Option<String>,
+    /// How often a person has accepted another database for the one that was known.
+    pub accepted: u32,
 }
 
 /// The annotation that asks for another try.
@@ -71,6 +74,8 @@ pub struct Observed {
     pub config_maps: Vec<String>,
     pub database_name: String,
     pub database: Result<Arc<PostgresDatabase>, Trouble>,
+    /// What that Database is known to be.
+    pub pin: Pin,
     pub source: Result<Arc<History>, Trouble>,
     pub policy: Result<Policy, Trouble>,
     /// The Backups of the same Database.
@@ -133,12 +138,14 @@ pub async fn observe(migration: &Migration, context: &Context, memory: &mut Memo
     };
     memory.keep_source(migration, source.as_ref().ok());
 
+    let (pin, accepted) = database.as_ref().map(|database| context.pins.get(database)).unwrap_or_default();
     let request = request(migration).filter(|request| status.last_handled_requested_at.as_ref() != Some(&request.text));
     let key = Key {
         generation: migration.metadata.generation.unwrap_or_default(),
         database_generation: database.as_ref().ok().and_then(|db| db.metadata.generation).unwrap_or_default(),
         source_digest: source.as_ref().ok().map(|history| history.digest().to_string()),
         request: migration.annotations().get(REQUESTED_AT).cloned(),
+        accepted,
     };
     Observed {
         claimant: format!("{}/{namespace}/{}", context.cluster, migration.name_any()),
@@ -163,6 +170,7 @@ pub async fn observe(migration: &Migration, context: &Context, memory: &mut Memo
         status,
         database_name,
         database,
+        pin,
         source,
         key,
     }

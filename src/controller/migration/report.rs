@@ -15,7 +15,7 @@ use crate::api::{Migration, MigrationStatus, PlannedScriptStatus, Reason, RunSta
 use crate::controller::memory::Memory;
 use crate::controller::{Context, status};
 use crate::plan::Plan;
-use crate::script::Rollback;
+use crate::script::{Mode, Rollback, Script};
 
 /// The most scripts that status.plan lists.
 const MAX_PLAN: usize = 20;
@@ -128,7 +128,8 @@ pub(super) fn tell_plan(status: &mut MigrationStatus, plan: &Plan) {
     status.target = Some(plan.to.to_string());
     status.pending = Some(plan.pending.len() as i64);
     let baseline = plan.baseline.iter().map(|script| planned(BASELINE, script));
-    let pending = plan.pending.iter().map(|script| planned("Transaction", script));
+    let mode = |script: &Script| if script.mode == Mode::NoTransaction { "NoTransaction" } else { "Transaction" };
+    let pending = plan.pending.iter().map(|script| planned(mode(script), script));
     status.plan = baseline.chain(pending).take(MAX_PLAN).collect();
 }
 

@@ -10,6 +10,7 @@ use super::observe::{Key, Observed, Request, Trouble};
 use super::run::{Activity, Doing, Inspection, View};
 use super::{message, report};
 use crate::api::{BackupWhen, Failure, MigrationStatus, PostgresBackup, PostgresDatabase, Reason};
+use crate::controller::pin::Pin;
 use crate::health::Verdict;
 use crate::plan::{Applied, Hold, Ledger, Policy, plan};
 use crate::postgres::Identity;
@@ -38,7 +39,7 @@ fn database(backup: serde_json::Value) -> Arc<PostgresDatabase> {
 }
 
 fn key() -> Key {
-    Key { generation: 1, database_generation: 1, source_digest: Some("sha256:1".into()), request: None }
+    Key { generation: 1, database_generation: 1, source_digest: Some("sha256:1".into()), request: None, accepted: 0 }
 }
 
 /// A Migration of two scripts that was just created, without backup or checks.
@@ -59,6 +60,7 @@ fn created() -> Observed {
         config_maps: vec!["shop-migrations".into()],
         database_name: "shop".into(),
         database: Ok(database(serde_json::json!({ "when": "Never" }))),
+        pin: Pin::default(),
         source: Ok(history()),
         policy: Ok(Policy::default()),
         backups: Vec::new(),
@@ -375,6 +377,27 @@ fn another_claimants_ledger_is_left_alone() {
     let decision = with(o, run);
     assert_eq!(decision.step, Step::Close { outcome: Reason::DatabaseInUse });
     assert!(message(&decision).contains("cluster/shop/other"));
+}
+
+#[test]
+fn a_database_that_is_not_the_one_that_it_was_is_left_alone_until_the_pin_has_moved() {
+    let (o, run) = read(1);
+    let other = Pin { database_oid: Some(identity().database_oid + 1), ..Pin::default() };
+    let decision = with(Observed { pin: other, ..o.clone() }, run.clone());
+    assert_eq!(decision.step, Step::Close { outcome: Reason::IdentityChanged });
+    assert!(message(&decision).contains("belay.dev/accept="), "{}", message(&decision));
+    let further = Pin { version: Some("2".parse().unwrap()), ..Pin::default() };
+    let decision = with(Observed { pin: further.clone(), ..o.clone() }, run.clone());
+    assert_eq!(decision.step, Step::Close { outcome: Reason::LedgerWentBack });
+    // Accepted, but the Database has not taken note of it yet: nothing is applied before.
+    let mut database = (*database(serde_json::json!({ "when": "Never" }))).clone();
+    let seen = Pin::seen(&identity(), Some(&"001".parse().unwrap()));
+    let accept = format!("{}/{}/001", identity().system_identifier.unwrap_or("-".into()), identity().database_oid);
+    database.metadata.annotations = Some([("belay.dev/accept".to_owned(), accept)].into());
+    let accepted = Observed { pin: further, database: Ok(Arc::new(database.clone())), ..o.clone() };
+    assert_eq!(with(accepted, run.clone()).step, Step::Close { outcome: Reason::Planning });
+    let moved = Observed { pin: seen, database: Ok(Arc::new(database)), ..o };
+    assert_eq!(with(moved, run).step, Step::Apply { below: None });
 }
 
 #[test]

@@ -1,5 +1,5 @@
-use super::super::class::outside_rules;
-use super::super::{Class, UnsupportedKind};
+use super::super::outside::patterns;
+use super::super::{Class, Mode, Object, Settle, UnsupportedKind};
 use super::script;
 
 fn class(text: &str) -> (Class, String) {
@@ -9,7 +9,7 @@ fn class(text: &str) -> (Class, String) {
 
 #[test]
 fn what_postgresql_refuses_in_a_transaction_is_known_beforehand() {
-    let mut rules: Vec<_> = outside_rules().collect();
+    let mut rules: Vec<_> = patterns().collect();
     for text in [
         "create index concurrently i on t(a)",
         "CREATE UNIQUE INDEX /* x */ CONCURRENTLY IF NOT EXISTS i ON t(a)",
@@ -49,15 +49,66 @@ fn what_postgresql_refuses_in_a_transaction_is_known_beforehand() {
         "alter table t detach partition p concurrently",
         "alter table if exists only s.t detach partition s.p concurrently",
     ] {
-        assert_eq!(class(text).0, Class::OutsideTransaction, "{text}");
-        let unsupported = script(&format!("-- a\n {text};")).unsupported.unwrap();
-        assert_eq!(unsupported.kind, UnsupportedKind::OutsideTransaction, "{text}");
-        assert_eq!(unsupported.position.to_string(), "line 2, column 2");
-        rules.retain(|rule| !unsupported.what.starts_with(rule));
-        let mixed = script(&format!("select 1; {text};")).unsupported.unwrap();
-        assert_eq!(mixed.kind, UnsupportedKind::Mixed, "{text}");
+        assert!(class(text).0.is_outside(), "{text}");
+        let alone = script(&format!("-- a\n {text};"));
+        assert_eq!((alone.unsupported, alone.mode), (None, Mode::NoTransaction), "{text}");
+        rules.retain(|rule| {
+            !text.to_ascii_uppercase().starts_with(rule.split(' ').next().unwrap()) || !belongs(text, rule)
+        });
+        for mixed in [format!("select 1;\n {text};"), format!("begin;\n {text}; commit")] {
+            let unsupported = script(&mixed).unsupported.unwrap();
+            assert_eq!(unsupported.kind, UnsupportedKind::Mixed, "{mixed}");
+            assert_eq!(unsupported.position.to_string(), "line 2, column 2");
+        }
+        let marked = script(&format!("-- belay: no-transaction\nselect 1; {text};"));
+        assert_eq!((marked.unsupported, marked.mode), (None, Mode::NoTransaction), "{text}");
     }
     assert!(rules.is_empty(), "no case for {rules:?}");
+}
+
+/// Whether a rule's pattern is that of a statement, as far as its plain words go.
+fn belongs(text: &str, pattern: &str) -> bool {
+    let words: Vec<_> = text.split(' ').map(str::to_ascii_uppercase).collect();
+    pattern.split(' ').filter(|word| !word.starts_with('[')).all(|word| words.iter().any(|w| w == word))
+}
+
+#[test]
+fn how_the_outcome_of_a_statement_outside_a_transaction_is_found_out_is_read_from_its_text() {
+    let settle = |text: &str| match class(text).0 {
+        Class::OutsideTransaction(outside) => (outside.settle, outside.patient),
+        other => panic!("{text}: {other:?}"),
+    };
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let (of_index, patient) =
+        settle("create unique index concurrently if not exists \"I\" on only s.\"T\" using btree (a) where a > 1");
+    let Settle::CreateIndex(index) = of_index else { panic!("{of_index:?}") };
+    assert_eq!((index.name.as_deref(), index.table.as_str(), index.unique), (Some("\"I\""), "s.\"T\"", true));
+    assert_eq!((index.rest.as_str(), patient), ("using btree (a) where a > 1", true));
+    let Settle::CreateIndex(index) = settle("create index concurrently on t(a)").0 else { panic!() };
+    assert_eq!((index.name, index.table.as_str(), index.rest.as_str()), (None, "t", "(a)"));
+    for (text, expected, patient) in [
+        ("drop index concurrently if exists a, s.b cascade", Settle::DropIndexes(names(&["a", "s.b"])), true),
+        ("reindex table concurrently t", Settle::Reindex, true),
+        ("reindex (concurrently) table t", Settle::Reindex, true),
+        ("reindex schema s", Settle::Reindex, false),
+        ("vacuum (analyze) t", Settle::Repeat, true),
+        ("vacuum full t", Settle::Repeat, false),
+        ("vacuum (full, verbose) t", Settle::Repeat, false),
+        ("create database \"D\" template x", Settle::Create(Object::Database, "\"D\"".into()), false),
+        ("drop database if exists d with (force)", Settle::Drop(Object::Database, "d".into()), false),
+        ("create subscription s connection 'x' publication p", Settle::Create(Object::Subscription, "s".into()), false),
+        ("alter subscription s refresh publication", Settle::Repeat, false),
+        ("alter subscription s add publication p", Settle::Unknown, false),
+        (
+            "alter table only s.t detach partition s.p concurrently",
+            Settle::Detach { table: "s.t".into(), partition: "s.p".into() },
+            true,
+        ),
+        // Its name is not read: nothing is guessed.
+        ("drop index concurrently U&\"\\0061\"", Settle::Unknown, true),
+    ] {
+        assert_eq!(settle(text), (expected, patient), "{text}");
+    }
 }
 
 #[test]

@@ -92,8 +92,6 @@ fn config() -> ProptestConfig {
 
 proptest! {
     // The same cases every time: a change is judged by what it changed. PROPTEST_RNG_SEED and PROPTEST_CASES look further.
-    // Known there: two COPY FROM STDIN in one line, then a comment that a carriage return ends, such as
-    // "copy t from stdin;copy t from stdin;--\r(": where the data begins differs. COPY with data is refused for now.
     #![proptest_config(config())]
 
     #[test]

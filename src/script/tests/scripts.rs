@@ -1,4 +1,4 @@
-use super::super::{Position, Rollback, Script, UnsupportedKind};
+use super::super::{Mode, Position, Rollback, Script, UnsupportedKind};
 use super::script;
 
 const TEMPLATE: &str = "-- Migration: 002_your_migration_name
@@ -93,18 +93,20 @@ fn the_header_ends_with_the_first_statement() {
 
 #[test]
 fn directives_are_known_or_refused_with_their_place() {
+    for text in ["-- belay: no-transaction\nselect 1", "--\n-- Belay: NO-TRANSACTION\nvacuum"] {
+        let script = script(text);
+        assert_eq!((script.unsupported, script.mode, script.header.no_transaction), (None, Mode::NoTransaction, true));
+    }
     for (text, kind, line) in [
-        ("-- belay: no-transaction\nselect 1", UnsupportedKind::NoTransaction, 1),
-        ("--\n-- Belay: NO-TRANSACTION\nvacuum", UnsupportedKind::NoTransaction, 2),
         ("-- belay: no-transactions\nselect 1", UnsupportedKind::UnknownDirective, 1),
         ("-- belay:\nselect 1", UnsupportedKind::UnknownDirective, 1),
         ("select 1;\n-- belay: no-transaction\n", UnsupportedKind::UnknownDirective, 2),
         ("begin;\n-- belay: no-transaction\nselect 1; commit", UnsupportedKind::UnknownDirective, 2),
+        ("-- belay: no-transaction\nbegin;\nselect 1; commit", UnsupportedKind::TransactionControl, 2),
     ] {
         let script = script(text);
         let unsupported = script.unsupported.unwrap();
         assert_eq!((unsupported.kind, unsupported.position.line), (kind, line), "{text}");
-        assert_eq!(script.header.no_transaction, kind == UnsupportedKind::NoTransaction);
     }
     for text in ["select '-- belay: x'", "/* -- belay: x */ select 1", "-- see belay: it\nselect 1"] {
         assert_eq!(script(text).unsupported, None, "{text}");

@@ -1,0 +1,300 @@
+//! One try at one statement of a script that is not run in one transaction. Outside transactions nothing happens exactly
+//! once by itself: a statement that can run in a transaction commits with its row in the ledger; any other has its row
+//! written before it, and is settled by the catalogue when its answer is lost.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::attempt::{Outcome, Sent, Stop, StopPlace, Task, stop};
+use super::engine::Engine;
+use super::error::{ApplyError, PostgresError};
+use super::failpoint;
+use super::marked::mark;
+use super::message::{Around, Message, insert_row};
+use super::retry;
+use super::session::{Fault, text};
+use super::settle::Settled;
+use super::sqlstate::QUERY_CANCELED;
+use super::statement_row::{Recorded, checksum};
+use crate::script::{Class, Script, Settle, Statement};
+
+/// How long is cleaned up behind a statement, when somebody waits for the run to end.
+const TIDYING: Duration = Duration::from_secs(10);
+
+/// SQLSTATEs with which the server refuses a statement in a transaction: active_sql_transaction,
+/// invalid_transaction_termination.
+pub(super) const NOT_IN_TRANSACTION: [&str; 2] = ["25001", "2D000"];
+
+/// How a statement is settled that the server did not take in a transaction.
+fn settle_of(statement: &Statement) -> Settle {
+    match &statement.class {
+        Class::OutsideTransaction(outside) => outside.settle.clone(),
+        // Of a partitioned table, which only the server could know.
+        _ if statement.command == "REINDEX" => Settle::Reindex,
+        _ if statement.command == "CLUSTER" => Settle::Repeat,
+        // A procedure or a block that commits by itself.
+        _ => Settle::Unknown,
+    }
+}
+
+impl Engine {
+    /// One try at statement `number` (from 0) of the task's script. `apart`: the server refused it in a transaction.
+    pub(super) async fn attempt_statement(&mut self, task: &Task<'_>, number: usize, apart: bool) -> Outcome {
+        if task.cancel.is_cancelled() {
+            return Outcome::Cancelled { script: 0 };
+        }
+        let script = &task.scripts[0];
+        let statement = &script.statements[number];
+        let tried = match apart || statement.class.is_outside() {
+            true => self.attempt_apart(task, number).await,
+            false => self.attempt_in_transaction(task, number).await,
+        };
+        match tried {
+            Ok(outcome) => outcome,
+            Err(Fault::Lost { why }) => {
+                self.drop_session();
+                Outcome::Lost { why, committing: false }
+            }
+            Err(Fault::Server(error)) => {
+                self.roll_back_to(Outcome::Failed(Stop { script: 0, place: StopPlace::Before, error: *error })).await
+            }
+        }
+    }
+
+    /// The session as the script has set it up before statement `number`. Some: it could not be.
+    async fn enter(&mut self, task: &Task<'_>, number: usize) -> Result<Option<Outcome>, Fault> {
+        let script = &task.scripts[0];
+        let mut settings = self.script_settings(task.attempt);
+        if let Class::OutsideTransaction(outside) = &script.statements[number].class
+            && outside.patient
+        {
+            // A watch beside it sees that it does not wait for ever.
+            settings.push("SET lock_timeout = 0".to_owned());
+        }
+        settings.push(mark(&self.application, number));
+        self.try_query(settings.join(";")).await?;
+        for (earlier, statement) in script.statements.iter().enumerate().take(number) {
+            if !statement.sets_session() {
+                continue;
+            }
+            match self.try_query(script.statement_text(statement).to_owned()).await {
+                Ok(_) => {}
+                Err(Fault::Server(error)) => {
+                    let place = StopPlace::Script { statement: earlier, character: None };
+                    return Ok(Some(Outcome::Failed(Stop { script: 0, place, error: *error })));
+                }
+                Err(lost) => return Err(lost),
+            }
+        }
+        Ok(None)
+    }
+
+    async fn attempt_in_transaction(&mut self, task: &Task<'_>, number: usize) -> Result<Outcome, Fault> {
+        if let Some(outcome) = self.enter(task, number).await? {
+            return Ok(outcome);
+        }
+        let script = &task.scripts[0];
+        let row = self.record_statement(script, number, task.run, true, None);
+        let around = Around::transaction(self, row);
+        let message = Message::around(self, script, number..number + 1, around);
+        failpoint::pass("before-statement").await;
+        let limit = retry::longest_lock_timeout(&self.target.locks, self.deadlock_timeout);
+        match self.send(&message, task, 0, number, limit).await {
+            Sent::Done => self.commit_statement(task, number).await,
+            Sent::NoRow => Ok(self.not_ours(0).await),
+            Sent::Failed { fault: lost @ Fault::Lost { .. }, .. } => Err(lost),
+            Sent::Failed { piece, completed, fault: Fault::Server(error) } => {
+                let cancelled = task.cancel.is_cancelled() && error.sql_state == QUERY_CANCELED;
+                let outcome = match cancelled {
+                    true => Outcome::Cancelled { script: 0 },
+                    false => Outcome::Failed(stop(script, message.pieces.get(piece), 0, completed, *error)),
+                };
+                Ok(self.roll_back_to(outcome).await)
+            }
+        }
+    }
+
+    /// As with a script's transaction: COMMIT alone, and the row read back.
+    async fn commit_statement(&mut self, task: &Task<'_>, number: usize) -> Result<Outcome, Fault> {
+        failpoint::pass("before-statement-commit").await;
+        match self.try_query("COMMIT".to_owned()).await {
+            Ok(_) => {}
+            Err(Fault::Lost { why }) => return Ok(Outcome::Lost { why, committing: true }),
+            Err(Fault::Server(error)) => {
+                let stop = Stop { script: 0, place: StopPlace::Commit, error: *error };
+                return Ok(self.roll_back_to(Outcome::Failed(stop)).await);
+            }
+        }
+        failpoint::pass("after-statement-commit").await;
+        match self.recorded(&task.scripts[0]).await {
+            Ok(rows) if rows.iter().any(|row| row.number == number && row.done) => Ok(Outcome::Committed),
+            Ok(_) => Ok(Outcome::NotOurs { script: 0, split: true }),
+            Err(error) => Ok(Outcome::Lost { why: error.to_string(), committing: true }),
+        }
+    }
+
+    async fn attempt_apart(&mut self, task: &Task<'_>, number: usize) -> Result<Outcome, Fault> {
+        let script = &task.scripts[0];
+        let statement = &script.statements[number];
+        let settle = settle_of(statement);
+        let patience = self.target.locks.retry_for;
+        if let Some(outcome) = self.enter(task, number).await? {
+            return Ok(outcome);
+        }
+        let way = self.clear_the_way(&settle, patience).await?;
+        // The way may have been long, and other settings were needed on it.
+        if let Some(outcome) = self.enter(task, number).await? {
+            return Ok(outcome);
+        }
+        let before = self.snapshot(&settle).await?;
+        let intent = self.record_statement(script, number, task.run, way == Settled::Done, Some(&before));
+        self.row(&intent).await?;
+        if way == Settled::Done {
+            return Ok(Outcome::Committed);
+        }
+        failpoint::pass("after-intent").await;
+        if let Some(outcome) = self.enter(task, number).await? {
+            return Ok(outcome);
+        }
+        let message = Message::alone(self, script, number);
+        match self.send(&message, task, 0, number, patience).await {
+            Sent::Done => {
+                failpoint::pass("before-conclusion").await;
+                let done = self.record_statement(script, number, task.run, true, None);
+                self.row(&done).await?;
+                Ok(Outcome::Committed)
+            }
+            Sent::NoRow => Ok(self.not_ours(0).await),
+            Sent::Failed { fault: lost @ Fault::Lost { .. }, .. } => Err(lost),
+            Sent::Failed { piece, completed, fault: Fault::Server(error) } => {
+                let cancelled = task.cancel.is_cancelled() && error.sql_state == QUERY_CANCELED;
+                let stop = stop(script, message.pieces.get(piece), 0, completed, *error);
+                self.failed_apart(task, number, &settle, &before, cancelled, stop).await
+            }
+        }
+    }
+
+    /// The server's own error: what the statement left is put away, and its row with it.
+    async fn failed_apart(
+        &mut self,
+        task: &Task<'_>,
+        number: usize,
+        settle: &Settle,
+        before: &Value,
+        cancelled: bool,
+        stop: Stop,
+    ) -> Result<Outcome, Fault> {
+        let script = &task.scripts[0];
+        let patience = if cancelled { TIDYING } else { self.target.locks.retry_for };
+        if let Some(outcome) = self.enter(task, number).await? {
+            return Ok(outcome);
+        }
+        let done = match self.settle(settle, before, patience).await {
+            Ok(settled) => settled == Settled::Done,
+            Err(lost @ Fault::Lost { .. }) => return Err(lost),
+            Err(Fault::Server(error)) => {
+                // The row stays: the next try finds it, and what is left.
+                tracing::warn!(
+                    script = script.file_name,
+                    statement = number + 1,
+                    "what a statement left could not be put away: {error}"
+                );
+                return Ok(if cancelled { Outcome::Cancelled { script: 0 } } else { Outcome::Failed(stop) });
+            }
+        };
+        if done {
+            let row = self.record_statement(script, number, task.run, true, None);
+            self.row(&row).await?;
+            return Ok(Outcome::Committed);
+        }
+        match self.withdraw(script, number).await {
+            Ok(()) if cancelled => Ok(Outcome::Cancelled { script: 0 }),
+            Ok(()) => Ok(Outcome::Failed(stop)),
+            Err(error) => Err(Fault::Lost { why: error.to_string() }),
+        }
+    }
+
+    /// Whether a statement whose answer was lost is done. Everything of it is put right that can be; what runs it no
+    /// longer lives.
+    ///
+    /// # Errors
+    /// InDoubt, when only a person can tell.
+    pub(super) async fn is_statement_done(&mut self, task: &Task<'_>, number: usize) -> Result<bool, ApplyError> {
+        let script = &task.scripts[0];
+        let rows = self.recorded(script).await?;
+        let Some(row) = rows.into_iter().find(|row| row.number == number) else { return Ok(false) };
+        if row.done {
+            return Ok(true);
+        }
+        self.settle_begun(task, &row).await
+    }
+
+    /// Settles a statement that was begun, and of which nothing more is known.
+    pub(super) async fn settle_begun(&mut self, task: &Task<'_>, row: &Recorded) -> Result<bool, ApplyError> {
+        let script = &task.scripts[0];
+        let doing = "finding out what became of a statement";
+        let address = self.target.address.clone();
+        let failed = |fault| PostgresError::from_fault(&address, doing, fault);
+        if let Some(Outcome::Failed(stop)) = self.enter(task, row.number).await.map_err(failed)? {
+            return Err(PostgresError::Server { address, doing, error: Box::new(stop.error) }.into());
+        }
+        let settle = settle_of(&script.statements[row.number]);
+        match self.settle(&settle, &row.before, self.target.locks.retry_for).await.map_err(failed)? {
+            Settled::Done => {
+                let done = self.record_statement(script, row.number, task.run, true, None);
+                self.row(&done).await.map_err(failed)?;
+                Ok(true)
+            }
+            Settled::NotDone => Ok(false),
+            Settled::InDoubt => Err(task.in_doubt(row.number)),
+        }
+    }
+
+    /// The script's row, once all its statements are done.
+    pub(super) async fn attempt_row(&mut self, task: &Task<'_>) -> Outcome {
+        let script = &task.scripts[0];
+        let duration = format!(
+            "(SELECT coalesce((extract(epoch FROM pg_catalog.clock_timestamp() - min(began_at)) * 1000), \
+             0)::pg_catalog.int8 FROM {} WHERE number = {})",
+            self.table("statement"),
+            script.version.number()
+        );
+        let row = insert_row(self, script, "no-transaction", task.run, &duration, "true");
+        match self.row(&row).await {
+            Ok(()) => Outcome::Committed,
+            Err(Fault::Lost { why }) => Outcome::Lost { why, committing: true },
+            Err(Fault::Server(error)) => {
+                self.roll_back_to(Outcome::Failed(Stop { script: 0, place: StopPlace::Ledger, error: *error })).await
+            }
+        }
+    }
+
+    /// Writes one row that only the lock's holder may write, in a session that a script has set up.
+    async fn row(&mut self, sql: &str) -> Result<(), Fault> {
+        let rows = self.try_query(self.as_ours(&format!("{sql} RETURNING 'locked'"))).await?;
+        match rows.first().is_some_and(|row| text(row, 0) == "locked") {
+            true => Ok(()),
+            // Connecting again takes the lock again, or says who has it.
+            false => Err(Fault::Lost { why: "the session no longer held the lock".into() }),
+        }
+    }
+}
+
+/// Whether what the ledger has of a script's statements is the beginning of the script as it is now.
+pub(super) fn agree(script: &Script, rows: &[Recorded]) -> Result<(), usize> {
+    for row in rows {
+        let same = script.statements.get(row.number).is_some_and(|now| checksum(script, now) == row.checksum);
+        if !same {
+            return Err(row.number);
+        }
+    }
+    let last = rows.iter().map(|row| row.number).max();
+    let skipped = script
+        .statements
+        .iter()
+        .enumerate()
+        .take(last.unwrap_or_default())
+        .find(|(number, statement)| !statement.sets_session() && !rows.iter().any(|row| row.number == *number));
+    skipped.map_or(Ok(()), |(number, _)| Err(number))
+}

@@ -1,0 +1,266 @@
+//! Whether a statement that ran outside a transaction was done, as the catalogue has it, and what it left half done.
+//!
+//! A CREATE INDEX CONCURRENTLY that failed leaves an invalid index, which a later IF NOT EXISTS takes for the index; a
+//! DETACH PARTITION CONCURRENTLY that was cut short is pending. Both are put right here. Everything is asked with the
+//! search_path that the script has set, so every name of Belay's own is qualified.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::engine::Engine;
+use super::quote::Literal;
+use super::session::{Fault, Row, text};
+use crate::script::{IndexDefinition, Object, Settle};
+
+/// What became of a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settled {
+    Done,
+    /// And nothing of it is left: it may be run again.
+    NotDone,
+    /// Nobody can tell.
+    InDoubt,
+}
+
+/// An index, and how it is.
+struct Index {
+    /// Qualified and quoted.
+    name: String,
+    /// The same of its table.
+    table: String,
+    valid: bool,
+}
+
+impl Engine {
+    /// What the catalogue has before a statement, for [`Engine::settle`] to tell later what it made.
+    pub(super) async fn snapshot(&mut self, settle: &Settle) -> Result<Value, Fault> {
+        let of_indexes = |condition: String| {
+            format!(
+                "SELECT coalesce(pg_catalog.json_agg(i.indexrelid::pg_catalog.int8), '[]')::text FROM pg_catalog.pg_index i \
+                 WHERE {condition}"
+            )
+        };
+        Ok(match settle {
+            Settle::CreateIndex(index) => {
+                let sql = of_indexes(format!("i.indrelid = pg_catalog.to_regclass({})", Literal(&index.table)));
+                json!({ "indexes": self.json(sql).await? })
+            }
+            Settle::Reindex => json!({ "invalid": self.json(of_indexes("NOT i.indisvalid".to_owned())).await? }),
+            Settle::Create(object, name) => json!({ "exists": self.exists(*object, name).await? }),
+            _ => Value::Null,
+        })
+    }
+
+    /// Before a statement: puts away what an earlier try, whoever's, has left in its place. Done: somebody did just this
+    /// already.
+    pub(super) async fn clear_the_way(&mut self, settle: &Settle, patience: Duration) -> Result<Settled, Fault> {
+        let Settle::CreateIndex(definition @ IndexDefinition { name: Some(name), .. }) = settle else {
+            return Ok(Settled::NotDone);
+        };
+        let there = self.indexes(definition, &format!("c.relname = {}", folded(name))).await?;
+        match there.first() {
+            Some(index) if index.valid => match self.is_defined_so(index, definition).await {
+                true => Ok(Settled::Done),
+                false => Ok(Settled::NotDone),
+            },
+            Some(index) => {
+                self.drop_invalid(index, patience).await?;
+                Ok(Settled::NotDone)
+            }
+            None => Ok(Settled::NotDone),
+        }
+    }
+
+    /// Whether a statement that was begun is done; what it left half done is put right. `before`: see
+    /// [`Engine::snapshot`]. Needs the certainty that nobody is running it any more.
+    pub(super) async fn settle(
+        &mut self,
+        settle: &Settle,
+        before: &Value,
+        patience: Duration,
+    ) -> Result<Settled, Fault> {
+        let done_if = |done: bool| if done { Settled::Done } else { Settled::NotDone };
+        match settle {
+            Settle::Repeat => Ok(Settled::NotDone),
+            Settle::Unknown => Ok(Settled::InDoubt),
+            Settle::Reindex => self.drop_leftovers(before, patience).await.map(|()| Settled::NotDone),
+            Settle::CreateIndex(definition) => self.settle_index(definition, before, patience).await,
+            Settle::DropIndexes(names) => {
+                let names: Vec<_> =
+                    names.iter().map(|name| format!("pg_catalog.to_regclass({}) IS NULL", Literal(name))).collect();
+                self.truth(names.join(" AND ")).await.map(done_if)
+            }
+            Settle::Create(object, name) => {
+                let before = before.get("exists").and_then(Value::as_bool).unwrap_or_default();
+                Ok(done_if(!before && self.exists(*object, name).await?))
+            }
+            Settle::Drop(object, name) => Ok(done_if(!self.exists(*object, name).await?)),
+            Settle::Detach { table, partition } => self.settle_detach(table, partition, patience).await,
+        }
+    }
+
+    async fn settle_index(
+        &mut self,
+        definition: &IndexDefinition,
+        before: &Value,
+        patience: Duration,
+    ) -> Result<Settled, Fault> {
+        let mut condition = not_among(before, "indexes");
+        if let Some(name) = &definition.name {
+            condition.push_str(&format!(" AND c.relname = {}", folded(name)));
+        }
+        let mut settled = Settled::NotDone;
+        for index in self.indexes(definition, &condition).await? {
+            if index.valid || !self.drop_invalid(&index, patience).await? {
+                settled = Settled::Done;
+            }
+        }
+        Ok(settled)
+    }
+
+    /// The indexes of a definition's table.
+    async fn indexes(&mut self, definition: &IndexDefinition, condition: &str) -> Result<Vec<Index>, Fault> {
+        let sql = format!(
+            "{INDEX} WHERE i.indrelid = pg_catalog.to_regclass({}) AND {condition}",
+            Literal(&definition.table)
+        );
+        Ok(self.try_query(sql).await?.iter().map(index).collect())
+    }
+
+    /// Whether an index is what a definition asks for: the server builds the definition on an empty table that is like the
+    /// other one, and shows both. Where it may not, nothing is said to be alike.
+    async fn is_defined_so(&mut self, index: &Index, definition: &IndexDefinition) -> bool {
+        let unique = if definition.unique { "UNIQUE " } else { "" };
+        // What pg_get_indexdef() says behind the table's name, and whether the index is unique.
+        let shown = |index: &str| {
+            format!(
+                "SELECT i.indisunique::text || pg_catalog.substring(pg_catalog.pg_get_indexdef(i.indexrelid), ' USING .*') \
+                 FROM pg_catalog.pg_index i WHERE i.indexrelid = {index}::pg_catalog.regclass"
+            )
+        };
+        let sql = format!(
+            "BEGIN;CREATE TEMPORARY TABLE belay_like (LIKE {table}) ON COMMIT DROP;\
+             CREATE {unique}INDEX belay_like_index ON pg_temp.belay_like {rest}\n;\
+             {one};{other};ROLLBACK",
+            table = definition.table,
+            rest = definition.rest,
+            one = shown(&Literal(&index.name).to_string()),
+            other = shown("'pg_temp.belay_like_index'"),
+        );
+        let answer = self.try_query(sql).await;
+        if answer.is_err() {
+            let _ = self.rollback().await;
+        }
+        answer.is_ok_and(|rows| matches!(&rows[..], [one, other] if !text(one, 0).is_empty() && one == other))
+    }
+
+    /// REINDEX CONCURRENTLY builds beside the old index, under its name with _ccnew or _ccold behind it.
+    async fn drop_leftovers(&mut self, before: &Value, patience: Duration) -> Result<(), Fault> {
+        let sql = format!(
+            "{INDEX} WHERE NOT i.indisvalid AND c.relname ~ '_cc(new|old)[0-9]*$' AND {}",
+            not_among(before, "invalid")
+        );
+        let left: Vec<_> = self.try_query(sql).await?.iter().map(index).collect();
+        for index in &left {
+            self.drop_invalid(index, patience).await?;
+        }
+        Ok(())
+    }
+
+    /// Drops an invalid index. Not dropped, so false, when it is valid after all: somebody was still building it, which
+    /// the lock that a build holds on the table tells.
+    async fn drop_invalid(&mut self, index: &Index, patience: Duration) -> Result<bool, Fault> {
+        let sql = format!(
+            "BEGIN;SET LOCAL lock_timeout = {lock_timeout};LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE;\
+             SELECT i.indisvalid::text FROM pg_catalog.pg_index i WHERE i.indexrelid = \
+             pg_catalog.to_regclass({name});ROLLBACK",
+            // Long enough for an autovacuum to give way.
+            lock_timeout = (self.deadlock_timeout + Duration::from_secs(1)).as_millis(),
+            table = index.table,
+            name = Literal(&index.name),
+        );
+        let rows = match self.try_query(sql).await {
+            Ok(rows) => rows,
+            Err(fault) => {
+                let _ = self.rollback().await;
+                return Err(fault);
+            }
+        };
+        if rows.first().is_some_and(|row| text(row, 0) == "true") {
+            return Ok(false);
+        }
+        tracing::info!(index = index.name, "an invalid index is dropped");
+        self.patiently(format!("DROP INDEX CONCURRENTLY IF EXISTS {}", index.name), patience).await?;
+        Ok(true)
+    }
+
+    async fn settle_detach(&mut self, table: &str, partition: &str, patience: Duration) -> Result<Settled, Fault> {
+        let sql = format!(
+            "SELECT i.inhdetachpending::text FROM pg_catalog.pg_inherits i WHERE i.inhparent = \
+             pg_catalog.to_regclass({}) AND i.inhrelid = pg_catalog.to_regclass({})",
+            Literal(table),
+            Literal(partition)
+        );
+        let rows = self.try_query(sql).await?;
+        match rows.first() {
+            None => Ok(Settled::Done),
+            Some(row) if text(row, 0) == "true" => {
+                self.patiently(format!("ALTER TABLE {table} DETACH PARTITION {partition} FINALIZE"), patience).await?;
+                Ok(Settled::Done)
+            }
+            Some(_) => Ok(Settled::NotDone),
+        }
+    }
+
+    async fn exists(&mut self, object: Object, name: &str) -> Result<bool, Fault> {
+        let name = folded(name);
+        self.truth(match object {
+            Object::Database => format!("EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = {name})"),
+            Object::Tablespace => format!("EXISTS (SELECT FROM pg_catalog.pg_tablespace WHERE spcname = {name})"),
+            Object::Subscription => format!(
+                "EXISTS (SELECT FROM pg_catalog.pg_subscription s WHERE s.subname = {name} AND s.subdbid = (SELECT oid \
+                 FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))"
+            ),
+        })
+        .await
+    }
+
+    async fn truth(&mut self, condition: String) -> Result<bool, Fault> {
+        let rows = self.try_query(format!("SELECT ({condition})::text")).await?;
+        Ok(rows.first().is_some_and(|row| text(row, 0) == "true"))
+    }
+
+    async fn json(&mut self, sql: String) -> Result<Value, Fault> {
+        let rows = self.try_query(sql).await?;
+        Ok(rows.first().and_then(|row| serde_json::from_str(text(row, 0)).ok()).unwrap_or_default())
+    }
+}
+
+/// Rows as [`index`] reads them.
+const INDEX: &str = "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.format('%I.%I', m.nspname, t.relname), \
+    i.indisvalid::text FROM pg_catalog.pg_index i \
+    JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+    JOIN pg_catalog.pg_class t ON t.oid = i.indrelid JOIN pg_catalog.pg_namespace m ON m.oid = t.relnamespace";
+
+fn index(row: &Row) -> Index {
+    Index { name: text(row, 0).to_owned(), table: text(row, 1).to_owned(), valid: text(row, 2) == "true" }
+}
+
+/// A condition: an index is none of those that a snapshot has.
+fn not_among(before: &Value, key: &str) -> String {
+    let oids: Vec<_> =
+        before.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_u64).collect();
+    match oids.is_empty() {
+        true => "true".to_owned(),
+        false => {
+            let oids: Vec<_> = oids.iter().map(u64::to_string).collect();
+            format!("i.indexrelid NOT IN ({})", oids.join(", "))
+        }
+    }
+}
+
+/// A name without a schema, as the catalogue has it: in lower case unless it is quoted.
+fn folded(name: &str) -> String {
+    format!("(pg_catalog.parse_ident({}))[1]", Literal(name))
+}

@@ -1,0 +1,101 @@
+//! The ledger's rows of statements that run outside a script's transaction.
+
+use serde_json::Value;
+
+use super::apply::RunContext;
+use super::engine::Engine;
+use super::error::PostgresError;
+use super::quote::Literal;
+use super::session::{Row, text};
+use crate::script::{Checksum, Script, Statement};
+
+/// What the ledger has of one statement.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Recorded {
+    /// From 0.
+    pub number: usize,
+    pub checksum: String,
+    /// Else it was begun, and nothing more is known of it.
+    pub done: bool,
+    /// What the catalogue had before it.
+    pub before: Value,
+}
+
+/// The checksum of a statement's own text.
+pub(super) fn checksum(script: &Script, statement: &Statement) -> String {
+    let data = statement.copy_data.clone().and_then(|data| script.text.get(data)).unwrap_or_default();
+    Checksum::of([script.statement_text(statement).as_bytes(), data.as_bytes()]).to_string()
+}
+
+impl Engine {
+    /// The rows of a script's statements, in their order.
+    pub(super) async fn recorded(&mut self, script: &Script) -> Result<Vec<Recorded>, PostgresError> {
+        let sql = format!(
+            "SELECT statement::text, checksum, (done_at IS NOT NULL)::text, before::text FROM {} WHERE number = {} \
+             ORDER BY statement",
+            self.table("statement"),
+            script.version.number(),
+        );
+        let rows = self.query("reading the ledger", sql).await?;
+        rows.iter().map(|row| self.recorded_row(row)).collect()
+    }
+
+    fn recorded_row(&self, row: &Row) -> Result<Recorded, PostgresError> {
+        let number = text(row, 0).parse::<usize>().ok().and_then(|number| number.checked_sub(1));
+        Ok(Recorded {
+            number: number.ok_or_else(|| self.damaged("a statement has no usable number".into()))?,
+            checksum: text(row, 1).to_owned(),
+            done: text(row, 2) == "true",
+            before: serde_json::from_str(text(row, 3)).unwrap_or_default(),
+        })
+    }
+
+    /// What writes a statement's row, done or only begun: one row if this session holds the lock, else none.
+    pub(super) fn record_statement(
+        &self,
+        script: &Script,
+        number: usize,
+        run: &RunContext,
+        done: bool,
+        before: Option<&Value>,
+    ) -> String {
+        let statement = &script.statements[number];
+        format!(
+            "INSERT INTO {table} AS s (number, statement, file_name, checksum, command, run_id, done_at, before) SELECT \
+             {version}, {statement}, {file}, {checksum}, {command}, '{run}'::pg_catalog.uuid, {done}, {before} \
+             WHERE {locked} ON CONFLICT (number, statement) DO UPDATE SET checksum = excluded.checksum, \
+             command = excluded.command, run_id = excluded.run_id, done_at = excluded.done_at, \
+             began_at = CASE WHEN excluded.done_at IS NULL THEN excluded.began_at ELSE s.began_at END, \
+             before = coalesce(excluded.before, s.before)",
+            table = self.table("statement"),
+            version = script.version.number(),
+            statement = number + 1,
+            file = Literal(&script.file_name),
+            checksum = Literal(&checksum(script, statement)),
+            command = Literal(&statement.command),
+            run = run.id,
+            done = if done { "pg_catalog.clock_timestamp()" } else { "NULL" },
+            before = before.map_or_else(
+                || "NULL".to_owned(),
+                |before| format!("{}::pg_catalog.jsonb", Literal(&before.to_string()))
+            ),
+            locked = self.lock_is_held(),
+        )
+    }
+
+    /// Forgets that a statement was begun: it failed, and left nothing.
+    pub(super) async fn withdraw(&mut self, script: &Script, number: usize) -> Result<(), PostgresError> {
+        let sql = format!(
+            "DELETE FROM {} WHERE number = {} AND statement = {} AND done_at IS NULL",
+            self.table("statement"),
+            script.version.number(),
+            number + 1
+        );
+        self.write("recording a statement", self.as_ours(&sql)).await.map(|_| ())
+    }
+
+    /// SQL of Belay's own, for a session that a script has set up.
+    pub(super) fn as_ours(&self, sql: &str) -> String {
+        format!("{};{sql}", self.own_settings().join(";"))
+    }
+}
