@@ -29,7 +29,7 @@ mod tests;
 pub use checksum::{Checksum, InvalidChecksum};
 pub use class::Class;
 pub use comment::Header;
-pub use effect::{Effect, LockMode, ScriptLock, TableLock, forms, harmless_functions};
+pub use effect::{Effect, LockMode, ScriptLock, TableLock, harmless_functions, statement_forms};
 pub use history::{History, InvalidFile, SourceFile, decode, digest};
 pub use outside::{IndexDefinition, Object, Outside, Settle};
 pub use parse::Script;

@@ -186,6 +186,8 @@ fn another_checksum_refuses_and_names_the_script() {
 }
 
 proptest! {
+    #![proptest_config(crate::testing::same_cases(256))]
+
     #[test]
     fn no_ledger_is_too_odd(
         rows in prop::collection::vec((any::<Option<String>>(), any::<Option<String>>(), any::<bool>()), 0..6),

@@ -150,7 +150,8 @@ pub(super) fn of(words: &Words) -> Option<Effect> {
         }
         at = to + 1;
     }
-    Some(effect)
+    // Without an action it is no statement that the server would take.
+    (!effect.locks.is_empty()).then_some(effect)
 }
 
 /// A default that calls a function is worked out for the rows that are there.

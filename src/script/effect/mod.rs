@@ -52,7 +52,7 @@ pub struct TableLock {
 const TABLES: &[&[Form]] = &[data::FORMS, create::FORMS, change::FORMS, drop::FORMS, other::FORMS];
 
 /// The names of all rows, each once.
-pub fn forms() -> impl Iterator<Item = &'static str> {
+pub fn statement_forms() -> impl Iterator<Item = &'static str> {
     TABLES.iter().copied().flatten().chain(alter_table::ACTIONS.iter().map(|(_, form)| form)).map(|form| form.name)
 }
 

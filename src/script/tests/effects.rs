@@ -252,6 +252,8 @@ const PIECES: &[&str] = &[
 ];
 
 proptest::proptest! {
+    #![proptest_config(crate::testing::same_cases(2000))]
+
     #[test]
     fn no_statement_is_too_strange(pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..40)) {
         for statement in script(&pieces.concat()).statements {

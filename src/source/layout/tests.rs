@@ -376,6 +376,8 @@ fn pieces() -> impl Strategy<Value = String> {
 }
 
 proptest! {
+    #![proptest_config(crate::testing::same_cases(256))]
+
     #[test]
     fn no_name_and_no_bytes_are_too_odd(
         given in prop::collection::vec((prop_oneof![pieces(), any::<String>()], prop_oneof![
