@@ -67,6 +67,7 @@ impl Engine {
             target,
         };
         engine.settle(connected).await?;
+        failpoint::pass("after-connect").await;
         Ok(engine)
     }
 

@@ -5,6 +5,7 @@ use uuid::Uuid;
 use super::apply::RunContext;
 use super::engine::Engine;
 use super::error::PostgresError;
+use super::failpoint;
 use super::message::script_values;
 use super::quote::{Literal, Nullable};
 use super::session::{Fault, Row};
@@ -49,7 +50,9 @@ impl Engine {
             Nullable(intent.backup.as_deref()),
             self.lock_is_held(),
         );
+        failpoint::pass("before-run").await;
         let written = self.write("writing the run to the ledger", sql).await?;
+        failpoint::pass("after-run").await;
         self.locked_row(&written).await
     }
 
@@ -60,7 +63,10 @@ impl Engine {
             self.table("run"),
             Literal(outcome),
         );
-        self.write("writing the run's end to the ledger", sql).await.map(|_| ())
+        failpoint::pass("before-finish").await;
+        self.write("writing the run's end to the ledger", sql).await?;
+        failpoint::pass("after-finish").await;
+        Ok(())
     }
 
     /// Names the backup below a run, once there is one.
@@ -136,7 +142,10 @@ impl Engine {
         ));
         let written = self.write("recording the baseline", sql).await?;
         self.locked_row(&written).await?;
-        self.write("recording the baseline", "COMMIT".to_owned()).await.map(|_| ())
+        failpoint::pass("before-baseline-commit").await;
+        self.write("recording the baseline", "COMMIT".to_owned()).await?;
+        failpoint::pass("after-baseline").await;
+        Ok(())
     }
 
     /// A row came back, so the lock was held when it was written.

@@ -43,6 +43,7 @@ pub use check::Answer;
 pub use connect::Identity;
 pub use engine::{Engine, Holder, LOCK_KEY};
 pub use error::{ApplyError, PostgresError};
+pub use failpoint::FAILPOINTS;
 pub use journal::RunIntent;
 pub use libpq::{LibpqFiles, system_roots};
 pub use repair::Repair;
