@@ -4,6 +4,7 @@ mod support;
 
 mod postgres {
     mod apply;
+    mod blockers;
     mod cancel;
     mod connect;
     mod guard;

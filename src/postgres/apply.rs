@@ -7,12 +7,12 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::attempt::{Outcome, Stop, StopPlace, Task};
+use super::blocker::Blocker;
 use super::engine::Engine;
 use super::error::{ApplyError, PostgresError};
 use super::retry;
 use super::session::{Backend, text};
 use super::sqlstate::{self, Retry};
-use super::watch::Blocker;
 use crate::api::{Failure, Reason, TransactionMode};
 use crate::plan::PlannedScript;
 use crate::script::Script;
@@ -102,6 +102,7 @@ impl Engine {
         loop {
             let backend = self.session.as_ref().map(|session| session.backend.clone());
             let outcome = self.attempt(&task).await;
+            self.write_deeds(task.run).await;
             match outcome {
                 Outcome::Committed => return Ok(()),
                 Outcome::Cancelled { script } => return Err(self.cancelled(&task, script)),

@@ -9,17 +9,18 @@ use sqlx::{AssertSqlSafe, Either};
 use tokio_util::sync::CancellationToken;
 
 use super::apply::{Progress, RunContext};
+use super::blocker::Blocker;
 use super::cancel::cancel_until_dropped;
 use super::engine::Engine;
 use super::error::PostgresError;
 use super::failpoint;
 use super::message::{Message, Part, Place, Try};
 use super::quote::{Ident, Literal};
-use super::retry::{self, Waits};
+use super::retry;
 use super::server_error::ServerError;
 use super::session::{Fault, text};
 use super::sqlstate::{LOCK_NOT_AVAILABLE, QUERY_CANCELED};
-use super::watch::{Blocker, Watch};
+use super::watch::Watch;
 use crate::api::TransactionMode;
 use crate::plan::PlannedScript;
 use crate::script::Script;
@@ -142,13 +143,12 @@ impl Engine {
         tell(1, &[]);
         let backend = session.backend.clone();
         let limit = retry::longest_lock_timeout(&self.target.locks, self.deadlock_timeout);
-        let mut waits = Waits::default();
         // Runs are tasks, which may move between threads.
         let waited_too_long = AtomicBool::new(false);
-        let mut watch = pin!(Watch::new(&self.target, &self.application, &backend).run(|look| {
+        let watch = Watch::new(&self.target, &self.application, &backend, task.attempt, limit, &self.deeds);
+        let mut watch = pin!(watch.run(|look| {
             tell(look.statement.unwrap_or(1), &look.blockers);
-            waited_too_long.store(waits.in_all(look.waited) > limit, Ordering::Relaxed);
-            waited_too_long.load(Ordering::Relaxed)
+            waited_too_long.store(look.too_long, Ordering::Relaxed);
         }));
         let mut stop = pin!(async {
             task.cancel.cancelled().await;
@@ -162,7 +162,8 @@ impl Engine {
                 biased;
                 answer = answers.next() => answer,
                 _ = &mut stop => unreachable!("cancelling ends only when it is dropped"),
-                _ = &mut watch => unreachable!("watching ends only when it is dropped"),
+                // The connection may seem to live: a network that swallows packets says nothing.
+                fault = &mut watch => return Sent::Failed { completed, fault },
             };
             match answer {
                 // What a script selects is nobody's business here.

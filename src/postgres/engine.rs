@@ -41,6 +41,8 @@ pub struct Engine {
     pub(super) locked: bool,
     /// What the ledger said of itself when it was last read; None: not read yet.
     pub(super) ledger: Option<super::ledger::Head>,
+    /// What was done to those who kept scripts waiting, and is not in the ledger yet.
+    pub(super) deeds: std::sync::Mutex<Vec<super::blocker::Deed>>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -64,6 +66,7 @@ impl Engine {
             options_taken: connected.options_taken,
             locked: false,
             ledger: None,
+            deeds: std::sync::Mutex::default(),
             target,
         };
         engine.settle(connected).await?;

@@ -112,6 +112,31 @@ impl Engine {
         self.write("writing an event to the ledger", sql).await.map(|_| ())
     }
 
+    /// Writes down what was done to those who kept scripts waiting. What cannot be written now stays for the next time.
+    pub(super) async fn write_deeds(&mut self, run: &RunContext) {
+        let deeds = self.deeds.get_mut().map(std::mem::take).unwrap_or_default();
+        for deed in deeds {
+            let blocker = &deed.blocker;
+            tracing::warn!(pid = blocker.pid, user = blocker.user, application = blocker.application,
+                relations = ?blocker.relations, "{}: it kept a script waiting", deed.act.event());
+            let detail = serde_json::json!({
+                "pid": blocker.pid,
+                "user": blocker.user,
+                "application": blocker.application,
+                "state": blocker.state,
+                "command": blocker.command,
+                "relations": blocker.relations,
+                "lock": blocker.lock,
+                "since": blocker.since.map(|since| since.to_string()),
+                "confirmed": deed.confirmed,
+            });
+            if let Err(error) = self.event(Some(run.id), deed.act.event(), &run.applied_by, &detail).await {
+                tracing::debug!(%error, "the ledger does not have it yet");
+                self.deeds.get_mut().map(|deeds| deeds.push(deed)).unwrap_or_default();
+            }
+        }
+    }
+
     /// Records scripts as present, without running them. All or none.
     pub async fn record_baseline(&mut self, run: &RunContext, scripts: &[PlannedScript]) -> Result<(), PostgresError> {
         self.require_lock()?;

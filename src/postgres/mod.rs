@@ -14,6 +14,7 @@
 
 mod apply;
 mod attempt;
+mod blocker;
 mod cancel;
 mod check;
 mod claim;
@@ -39,6 +40,7 @@ mod uri;
 mod watch;
 
 pub use apply::{Progress, RunContext};
+pub use blocker::Blocker;
 pub use check::Answer;
 pub use connect::Identity;
 pub use engine::{Engine, Holder, LOCK_KEY};
@@ -48,5 +50,4 @@ pub use journal::RunIntent;
 pub use libpq::{LibpqFiles, system_roots};
 pub use repair::Repair;
 pub use server_error::ServerError;
-pub use target::{Address, Locks, Overrides, SslMode, Target, TargetError};
-pub use watch::Blocker;
+pub use target::{Address, Blockers, Locks, Overrides, SslMode, Target, TargetError};

@@ -16,6 +16,8 @@ pub enum AtCommit {
     LoseAnswer,
     /// It waits until [`Proxy::release`].
     Hold,
+    /// It goes by.
+    Pass,
 }
 
 /// A proxy before a server; ends with the test's runtime.
@@ -27,6 +29,7 @@ pub struct Proxy {
 struct State {
     at_commit: AtCommit,
     done: AtomicBool,
+    silent: Notify,
     reached: Notify,
     released: Notify,
 }
@@ -38,6 +41,7 @@ impl Proxy {
         let state = Arc::new(State {
             at_commit,
             done: AtomicBool::new(false),
+            silent: Notify::new(),
             reached: Notify::new(),
             released: Notify::new(),
         });
@@ -48,6 +52,12 @@ impl Proxy {
             }
         });
         Self { port, state }
+    }
+
+    /// From now on nothing comes through the connections that there are, and the server's ends of them are closed: as a
+    /// firewall does that has forgotten them. Those of the client stay open, and hear nothing. New ones work.
+    pub fn silence(&self) {
+        self.state.silent.notify_waiters();
     }
 
     /// Waits until a COMMIT is held.
@@ -64,8 +74,14 @@ impl Proxy {
 async fn relay(mut client: TcpStream, server: u16, state: Arc<State>) -> std::io::Result<()> {
     let mut server = TcpStream::connect(("127.0.0.1", server)).await?;
     let (mut up, mut down) = (vec![0; 65536], vec![0; 65536]);
+    let mut silent = std::pin::pin!(state.silent.notified());
     loop {
         tokio::select! {
+            () = &mut silent => {
+                drop(server);
+                let () = std::future::pending().await;
+                return Ok(());
+            }
             read = client.read(&mut up) => {
                 let chunk = &up[..read?];
                 if chunk.is_empty() {
@@ -82,6 +98,7 @@ async fn relay(mut client: TcpStream, server: u16, state: Arc<State>) -> std::io
                             let _ = server.read(&mut down).await?;
                             return Ok(());
                         }
+                        AtCommit::Pass => {}
                         AtCommit::Hold => {
                             state.reached.notify_one();
                             state.released.notified().await;
