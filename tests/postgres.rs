@@ -7,6 +7,7 @@ mod postgres {
     mod blockers;
     mod cancel;
     mod connect;
+    mod failover;
     mod guard;
     mod ledger;
     mod lock;

@@ -25,6 +25,8 @@ pub struct RunContext {
     pub applied_by: String,
     /// When it began by the server's clock.
     pub(super) started: String,
+    /// How many scripts the ledger had then.
+    pub(super) rows: usize,
 }
 
 /// How far a run is. Told when a script begins, and about every half second while it takes longer.
@@ -48,7 +50,7 @@ pub struct Progress<'a> {
 impl RunContext {
     /// A run, before it is begun.
     pub fn new(id: Uuid, applied_by: impl Into<String>) -> Self {
-        Self { id, applied_by: applied_by.into(), started: String::new() }
+        Self { id, applied_by: applied_by.into(), started: String::new(), rows: 0 }
     }
 }
 
@@ -70,7 +72,8 @@ impl Engine {
         cancel: &CancellationToken,
     ) -> Result<(), ApplyError> {
         self.require_lock()?;
-        let run = RunContext { started: self.now().await?, ..run.clone() };
+        let (started, rows) = self.starting_point().await?;
+        let run = RunContext { started, rows, ..run.clone() };
         let size = match mode {
             TransactionMode::PerScript => 1,
             TransactionMode::AllPending => scripts.len().max(1),
@@ -91,9 +94,24 @@ impl Engine {
         Ok(())
     }
 
-    async fn now(&mut self) -> Result<String, PostgresError> {
-        let rows = self.query("asking the time", "SELECT pg_catalog.clock_timestamp()::text".to_owned()).await?;
-        Ok(rows.first().map(|row| text(row, 0).to_owned()).unwrap_or_default())
+    /// The server's time, and how many scripts the ledger has.
+    async fn starting_point(&mut self) -> Result<(String, usize), PostgresError> {
+        let sql = format!("SELECT pg_catalog.clock_timestamp()::text, ({})", self.count_of_rows());
+        let rows = self.query("looking at the ledger", sql).await?;
+        let Some(row) = rows.first() else { return Err(self.damaged("it gave no answer".into())) };
+        Ok((text(row, 0).to_owned(), text(row, 1).parse().unwrap_or_default()))
+    }
+
+    fn count_of_rows(&self) -> String {
+        format!("SELECT count(*)::text FROM {}", self.table("history"))
+    }
+
+    /// Whether scripts are gone from the ledger that were there when the run began, or that it has applied since. A server
+    /// that took over, or came back, without the last commits would else get the next script without those before it.
+    async fn lost_rows(&mut self, task: &Task<'_>) -> Result<bool, PostgresError> {
+        let rows = self.query("reading the ledger", self.count_of_rows()).await?;
+        let now: usize = rows.first().and_then(|row| text(row, 0).parse().ok()).unwrap_or_default();
+        Ok(now < task.run.rows + task.offset)
     }
 
     /// One transaction, as often as it takes.
@@ -154,7 +172,10 @@ impl Engine {
             match self.recover_once(task, old.as_ref()).await {
                 Ok(Some(committed)) => return Ok(committed),
                 Ok(None) => {}
-                Err(error) if !error.is_transient() || matches!(error, PostgresError::LedgerMoved { .. }) => {
+                Err(error)
+                    if !error.is_transient()
+                        || matches!(error, PostgresError::LedgerMoved { .. } | PostgresError::LedgerShrank { .. }) =>
+                {
                     return Err(error.into());
                 }
                 Err(error) => last = error,
@@ -191,6 +212,9 @@ impl Engine {
         }
         if self.are_applied(task.run, task.scripts).await? {
             return Ok(Some(true));
+        }
+        if self.lost_rows(task).await? {
+            return Err(PostgresError::LedgerShrank { address: self.target.address.clone() });
         }
         if self.others_wrote(task.run).await? {
             return Err(PostgresError::LedgerMoved { address: self.target.address.clone() });

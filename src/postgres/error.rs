@@ -67,6 +67,12 @@ pub enum PostgresError {
         "While the connection to {address} was lost, another run wrote to the ledger. Belay reads it again before it goes on."
     )]
     LedgerMoved { address: Address },
+    #[error(
+        "While the connection to {address} was lost, its ledger lost scripts that were applied: another server took over that \
+         did not have them yet, or this one had not flushed them. Nothing more was done there. Belay reads the ledger again before it \
+         goes on."
+    )]
+    LedgerShrank { address: Address },
     #[error("On {address}, {doing} failed: {error}.")]
     Server { address: Address, doing: &'static str, error: Box<ServerError> },
     #[error("The check's query is not usable: {why}.")]
@@ -89,7 +95,7 @@ impl PostgresError {
             Self::InUse { .. } => Reason::DatabaseInUse,
             Self::LockHeld { .. } => Reason::LockHeld,
             Self::LockLost { .. } => Reason::LockLost,
-            Self::Lost { .. } | Self::LedgerMoved { .. } => Reason::ConnectionLost,
+            Self::Lost { .. } | Self::LedgerMoved { .. } | Self::LedgerShrank { .. } => Reason::ConnectionLost,
             Self::IdentityChanged { .. } => Reason::IdentityChanged,
             Self::Server { error, .. } if error.sql_state == "42501" => Reason::PermissionDenied,
             Self::Server { .. } => Reason::ConnectionFailed,
@@ -105,7 +111,8 @@ impl PostgresError {
             | Self::ReadOnly { .. }
             | Self::LockHeld { .. }
             | Self::Lost { .. }
-            | Self::LedgerMoved { .. } => true,
+            | Self::LedgerMoved { .. }
+            | Self::LedgerShrank { .. } => true,
             Self::Server { error, .. } => sqlstate::retry(&error.sql_state) != Retry::No,
             _ => false,
         }

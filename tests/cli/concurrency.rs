@@ -147,3 +147,28 @@ async fn a_reader_that_went_away_does_not_stop_a_migration() {
     assert_eq!(said.err, "");
     assert_eq!(bench.versions().await, "001 002 003");
 }
+
+#[tokio::test]
+async fn what_a_killed_run_left_at_work_on_the_server_is_gone_soon_and_the_next_run_goes_on() {
+    let gated = "UPDATE users SET id = id + 1;\nDO $$ BEGIN WHILE NOT EXISTS (SELECT FROM gate) LOOP PERFORM pg_sleep(0.005); \
+                 END LOOP; END $$;\n";
+    let bench = Bench::new(&[SHOP[0], ("002_gated.sql", gated)]).await;
+    bench.database.admin("CREATE TABLE gate (); GRANT ALL ON gate TO PUBLIC").await;
+    let at_gate = "SELECT (count(*) > 0)::text FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
+    let arguments = ["apply", "--baseline", "0"];
+    let mut child = start(&mut bench.command(&arguments));
+    until(&bench, "it waits at the gate", at_gate).await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // The gate stays shut, so the session cannot end by itself: the server finds its client dead, twice a second.
+    let killed = std::time::Instant::now();
+    let gone = "SELECT (count(*) = 0)::text FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'belay/%'";
+    until(&bench, "the server notices", gone).await;
+    eprintln!("gone after {:?}", killed.elapsed());
+    assert!(killed.elapsed() < std::time::Duration::from_secs(10), "{:?}", killed.elapsed());
+
+    bench.database.admin("INSERT INTO gate DEFAULT VALUES").await;
+    bench.run(&arguments).is(0);
+    assert_eq!(bench.versions().await, "001 002");
+    assert_eq!(bench.value("SELECT id::text FROM users").await, "2", "the UPDATE took effect once");
+}
