@@ -125,16 +125,20 @@ async fn all_pending_killed_before_or_after_its_commit_takes_effect_exactly_once
 async fn a_script_that_finds_its_table_locked_is_tried_again_and_told_so() {
     let bench = Bench::after(SHOP, 1).await;
     let mut other = bench.database.owner().await;
-    sqlx::raw_sql("BEGIN; LOCK TABLE users").execute(&mut other).await.unwrap();
+    sqlx::raw_sql("SET application_name = 'a report'; BEGIN; LOCK TABLE users").execute(&mut other).await.unwrap();
     let said = bench.run(&["apply", "--retry-for", "0s"]).is(4);
     assert!(said.err.contains("002_add_user_preferences.sql") && said.err.contains("55P03"), "{}", said.err);
     assert!(said.err.contains("End the sessions that hold the locks"), "{}", said.err);
     assert_eq!(bench.versions().await, "001");
 
     let child = start(&mut bench.command(&["apply"]));
-    until(&bench, "it waits for the table", "SELECT (count(*) > 0)::text FROM pg_locks WHERE NOT granted").await;
+    // The connection beside the script's, which only looks.
+    let looked = "SELECT (count(*) > 0)::text FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'WITH me AS%' \
+                  AND state = 'idle' AND state_change > query_start";
+    until(&bench, "it has looked for whom it waits", looked).await;
     sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
-    end(child).is(0);
+    let said = end(child).is(0);
+    assert!(said.out.contains("waits for pid ") && said.out.contains("(a report, user "), "{}", said.out);
     assert_eq!(bench.versions().await, "001 002 003");
 }
 
