@@ -35,9 +35,15 @@ fn complete(kind: &str) -> Vec<Value> {
                 },
                 "role": "owner", "searchPath": ["public"], "historySchema": "belay", "interval": "10m",
                 "backup": { "when": "Always", "method": dump, "lockWait": "1m", "maxAge": "1h", "keep": 5 },
-                "locks": { "lockTimeout": "3s", "statementTimeout": "0s", "retryFor": "15m" }
+                "locks": {
+                    "lockTimeout": "3s", "statementTimeout": "0s", "retryFor": "15m",
+                    "blockers": { "terminateIdleInTransaction": { "olderThan": "5m" } }
+                }
             }),
-            json!({ "connection": { "secretRef": local }, "backup": { "method": { "job": { "template": template } } } }),
+            json!({
+                "connection": { "secretRef": local }, "backup": { "method": { "job": { "template": template } } },
+                "locks": { "blockers": { "cancelApplications": { "names": ["report"] } } }
+            }),
         ],
         "PostgresBackup" => vec![
             json!({ "databaseRef": local, "method": dump, "deletionPolicy": "Retain" }),
@@ -143,6 +149,15 @@ fn rules() -> Vec<Rule> {
                 Update(vec![("spec.historySchema", json!("belay"))]),
             ],
             refused: vec![Update(vec![("spec.historySchema", json!("changed"))])],
+        },
+        Rule {
+            kind: "PostgresDatabase",
+            message: "exactly one of terminateIdleInTransaction and cancelApplications must be set",
+            taken: vec![Set(0, vec![]), Set(1, vec![]), Set(0, vec![("spec.locks.blockers", Value::Null)])],
+            refused: vec![
+                Set(0, vec![("spec.locks.blockers.cancelApplications", json!({ "names": ["a"] }))]),
+                Set(0, vec![("spec.locks.blockers", json!({}))]),
+            ],
         },
         Rule {
             kind: "PostgresDatabase",

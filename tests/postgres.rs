@@ -5,12 +5,14 @@ mod support;
 mod postgres {
     mod adopt;
     mod apply;
+    mod blockers;
     mod cancel;
     mod connect;
     mod copy;
     mod corpus;
     mod effect_examples;
     mod effects;
+    mod failover;
     mod guard;
     mod ledger;
     mod lock;

@@ -363,28 +363,36 @@ pub struct RunStatus {
     pub waiting_on: Vec<WaitingOn>,
 }
 
-/// A session that a run waits for. Never its query's text, which may hold rows' values.
+/// A session, or a prepared transaction, that a run waits for. Never its query's text, which may hold rows' values.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WaitingOn {
+    /// 0: a prepared transaction, which has no session.
     pub pid: i32,
     pub user: String,
     pub application: String,
     /// As pg_stat_activity has it: idle in transaction. Absent: the login may not see it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
-    /// The first word of what it runs, or ran last: UPDATE.
+    /// The first word of what it runs, or ran last: UPDATE; or autovacuum, and whether that is to prevent wraparound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
     /// The relations that the run waits to lock.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub relations: Vec<String>,
-    /// The lock that the run asks for: AccessExclusiveLock.
+    /// The lock that the run asks for: AccessExclusiveLock. Of what is no relation, it says what it is: ShareLock
+    /// (transactionid).
     pub lock: String,
     /// Since when its transaction is open. RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
+    /// The name under which a transaction was prepared: COMMIT PREPARED or ROLLBACK PREPARED ends it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gid: Option<String>,
+    /// What Belay's login lacks to see more of it, or to end it: a GRANT.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
 }
 
 /// What stopped a run, in the server's own words where it said some.

@@ -11,6 +11,7 @@ use sqlx::{AssertSqlSafe, Either};
 use tokio_util::sync::CancellationToken;
 
 use super::apply::{Progress, RunContext};
+use super::blocker::Blocker;
 use super::cancel::cancel_until_dropped;
 use super::engine::Engine;
 use super::error::PostgresError;
@@ -18,11 +19,11 @@ use super::failpoint;
 use super::message::{Copy, Message, Part, Piece, Place, Sql, Try};
 use super::notice;
 use super::quote::{Ident, Literal};
-use super::retry::{self, Waits};
+use super::retry;
 use super::server_error::ServerError;
 use super::session::{Fault, text};
 use super::sqlstate::{LOCK_NOT_AVAILABLE, QUERY_CANCELED, SYNTAX_ERROR};
-use super::watch::{Blocker, Watch};
+use super::watch::Watch;
 use crate::api::TransactionMode;
 use crate::plan::PlannedScript;
 use crate::script::Script;
@@ -177,13 +178,12 @@ impl Engine {
         };
         tell(first + 1, &[]);
         let backend = session.backend.clone();
-        let mut waits = Waits::default();
         // Runs are tasks, which may move between threads.
         let waited_too_long = AtomicBool::new(false);
-        let mut watch = pin!(Watch::new(&self.target, &self.application, &backend).run(|look| {
+        let watch = Watch::new(&self.target, &self.application, &backend, task.attempt, limit, &self.deeds);
+        let mut watch = pin!(watch.run(|look| {
             tell(look.statement.unwrap_or(first + 1), &look.blockers);
-            waited_too_long.store(waits.in_all(look.waited) > limit, Ordering::Relaxed);
-            waited_too_long.load(Ordering::Relaxed)
+            waited_too_long.store(look.too_long, Ordering::Relaxed);
         }));
         let mut stop = pin!(async {
             task.cancel.cancelled().await;
@@ -194,7 +194,8 @@ impl Engine {
             biased;
             sent = &mut work => sent,
             _ = &mut stop => unreachable!("cancelling ends only when it is dropped"),
-            _ = &mut watch => unreachable!("watching ends only when it is dropped"),
+            // The connection may seem to live: a network that swallows packets says nothing.
+            fault = &mut watch => (Sent::Failed { piece: 0, completed: 0, fault }, Vec::new()),
         };
         notice::keep(&mut self.notices, &script.file_name, heard);
         if let Sent::Failed { fault: Fault::Server(error), .. } = &mut sent

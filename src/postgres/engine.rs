@@ -45,6 +45,8 @@ pub struct Engine {
     pub(super) notices: Vec<Notice>,
     /// What the ledger said of itself when it was last read; None: not read yet.
     pub(super) ledger: Option<super::ledger::Head>,
+    /// What was done to those who kept scripts waiting, and is not in the ledger yet.
+    pub(super) deeds: std::sync::Mutex<Vec<super::blocker::Deed>>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -69,9 +71,11 @@ impl Engine {
             locked: false,
             notices: Vec::new(),
             ledger: None,
+            deeds: std::sync::Mutex::default(),
             target,
         };
         engine.set_up(connected).await?;
+        failpoint::pass("after-connect").await;
         Ok(engine)
     }
 
@@ -286,11 +290,15 @@ impl Engine {
         )
     }
 
-    /// A condition: this very backend holds the lock. Every write to the ledger carries it.
+    /// A condition: this very backend holds the lock, and will until the transaction ends. Every write to the ledger carries it.
+    ///
+    /// pg_locks says it too, and costs more than all else around a script. Only who holds a session's lock can release it: so
+    /// it is released, and taken again under the cover of the transaction's own, which the same session may have beside it
+    /// and nobody else meanwhile. CASE keeps the order.
     pub(super) fn lock_is_held(&self) -> String {
         format!(
-            "EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE {} AND l.pid = pg_catalog.pg_backend_pid())",
-            self.is_lock("l")
+            "CASE WHEN NOT pg_catalog.pg_try_advisory_xact_lock({LOCK_KEY}) THEN false \
+             WHEN NOT pg_catalog.pg_advisory_unlock({LOCK_KEY}) THEN false ELSE pg_catalog.pg_try_advisory_lock({LOCK_KEY}) END"
         )
     }
 

@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::apply::RunContext;
 use super::engine::Engine;
 use super::error::PostgresError;
+use super::failpoint;
 use super::message::script_values;
 use super::quote::{Literal, Nullable};
 use super::session::{Fault, Row};
@@ -50,7 +51,9 @@ impl Engine {
             Nullable(intent.backup.as_deref()),
             self.lock_is_held(),
         );
+        failpoint::pass("before-run").await;
         let written = self.write("writing the run to the ledger", sql).await?;
+        failpoint::pass("after-run").await;
         self.locked_row(&written).await
     }
 
@@ -64,7 +67,10 @@ impl Engine {
             Literal(outcome),
             Nullable(notices.as_deref()),
         );
-        self.write("writing the run's end to the ledger", sql).await.map(|_| ())
+        failpoint::pass("before-finish").await;
+        self.write("writing the run's end to the ledger", sql).await?;
+        failpoint::pass("after-finish").await;
+        Ok(())
     }
 
     /// Names the backup below a run, once there is one.
@@ -125,6 +131,31 @@ impl Engine {
         }
     }
 
+    /// Writes down what was done to those who kept scripts waiting. What cannot be written now stays for the next time.
+    pub(super) async fn write_deeds(&mut self, run: &RunContext) {
+        let deeds = self.deeds.get_mut().map(std::mem::take).unwrap_or_default();
+        for deed in deeds {
+            let blocker = &deed.blocker;
+            tracing::warn!(pid = blocker.pid, user = blocker.user, application = blocker.application,
+                relations = ?blocker.relations, "{}: it kept a script waiting", deed.act.event());
+            let detail = serde_json::json!({
+                "pid": blocker.pid,
+                "user": blocker.user,
+                "application": blocker.application,
+                "state": blocker.state,
+                "command": blocker.command,
+                "relations": blocker.relations,
+                "lock": blocker.lock,
+                "since": blocker.since.map(|since| since.to_string()),
+                "confirmed": deed.confirmed,
+            });
+            if let Err(error) = self.event(Some(run.id), deed.act.event(), &run.applied_by, &detail).await {
+                tracing::debug!(%error, "the ledger does not have it yet");
+                self.deeds.get_mut().map(|deeds| deeds.push(deed)).unwrap_or_default();
+            }
+        }
+    }
+
     /// Records scripts as present, without running them. All or none.
     pub async fn record_baseline(&mut self, run: &RunContext, scripts: &[PlannedScript]) -> Result<(), PostgresError> {
         self.require_lock()?;
@@ -135,7 +166,10 @@ impl Engine {
         let sql = self.present_sql(run, scripts, ("baseline", "baselined"), &serde_json::json!({"versions": versions}));
         let written = self.write("recording the baseline", format!("BEGIN;{sql}")).await?;
         self.locked_row(&written).await?;
-        self.write("recording the baseline", "COMMIT".to_owned()).await.map(|_| ())
+        failpoint::pass("before-baseline-commit").await;
+        self.write("recording the baseline", "COMMIT".to_owned()).await?;
+        failpoint::pass("after-baseline").await;
+        Ok(())
     }
 
     /// The rows of scripts that are present, and the event that says so, which answers one row if the lock was held.

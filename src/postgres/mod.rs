@@ -15,6 +15,7 @@
 mod adopt;
 mod apply;
 mod attempt;
+mod blocker;
 mod cancel;
 mod check;
 mod claim;
@@ -44,15 +45,16 @@ mod uri;
 mod watch;
 
 pub use apply::{Progress, RunContext};
+pub use blocker::Blocker;
 pub use check::Answer;
 pub use connect::Identity;
 pub use engine::{Engine, Holder, LOCK_KEY};
 pub use error::{ApplyError, PostgresError};
+pub use failpoint::FAILPOINTS;
 pub use journal::RunIntent;
 pub use libpq::{LibpqFiles, system_roots};
 pub use notice::Notice;
 pub(crate) use notice::layer as hear_notices;
 pub use repair::{Repair, Word};
 pub use server_error::ServerError;
-pub use target::{Address, Locks, Overrides, SslMode, Target, TargetError};
-pub use watch::Blocker;
+pub use target::{Address, Blockers, Locks, Overrides, SslMode, Target, TargetError};

@@ -5,6 +5,7 @@ mod apply;
 mod bad_input;
 mod bench;
 mod concurrency;
+mod faults;
 mod files;
 mod ledger;
 mod repair;

@@ -65,6 +65,45 @@ impl Postgres {
     }
 
     fn start_from(bin: PathBuf, configuration: &[&str]) -> Self {
+        let server = Self::place(bin);
+        run(server
+            .tool("initdb")
+            .args(["--no-sync", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-D"])
+            .arg(server.data()));
+        server.write("postgresql.conf", &server.configuration(configuration));
+        server.write("pg_hba.conf", HBA);
+        server.start_again();
+        server
+    }
+
+    /// A standby that follows another server.
+    pub fn standby_of(primary: &Self) -> Self {
+        let server = Self::place(binaries());
+        let source = format!("host={} port={} user=postgres", primary.directory.display(), primary.port);
+        run(server
+            .tool("pg_basebackup")
+            .args([
+                "--no-sync",
+                "--checkpoint=fast",
+                "--wal-method=stream",
+                "--write-recovery-conf",
+                "--dbname",
+                &source,
+                "-D",
+            ])
+            .arg(server.data()));
+        server.write("postgresql.conf", &server.configuration(&[]));
+        server.start_again();
+        server
+    }
+
+    /// Makes a standby the primary, and waits until it is.
+    pub fn promote(&self) {
+        run(self.tool("pg_ctl").args(["promote", "-w", "-D"]).arg(self.data()));
+    }
+
+    /// A place for a server's files, and what removes them.
+    fn place(bin: PathBuf) -> Self {
         let directory = unprivileged("mktemp").args(["-d", "-t", "belay-postgres.XXXXXX"]).output().expect("mktemp");
         let directory = PathBuf::from(String::from_utf8(directory.stdout).expect("a path").trim());
         assert!(directory.is_absolute(), "mktemp gave no directory");
@@ -80,17 +119,7 @@ impl Postgres {
             .spawn()
             .expect("the watchdog");
         let alive = watchdog.stdin.take().expect("the watchdog's stdin");
-
-        let port = free_port();
-        let server = Self { bin, directory, port, watchdog, _alive: alive };
-        run(server
-            .tool("initdb")
-            .args(["--no-sync", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-D"])
-            .arg(server.data()));
-        server.write("postgresql.conf", &server.configuration(configuration));
-        server.write("pg_hba.conf", HBA);
-        server.start_again();
-        server
+        Self { bin, directory, port: free_port(), watchdog, _alive: alive }
     }
 
     fn configuration(&self, more: &[&str]) -> String {
@@ -187,6 +216,12 @@ impl TestDatabase {
         superuser(&self.socket, self.port, &self.name).await
     }
 
+    /// The same database on a server that took over.
+    pub fn at(self, server: &Postgres) -> Self {
+        let url = self.url.replace(&self.port.to_string(), &server.port.to_string());
+        Self { url, socket: server.directory.clone(), port: server.port, ..self }
+    }
+
     /// As the owner.
     pub async fn owner(&self) -> PgConnection {
         let options: PgConnectOptions = self.url.parse().expect("a URL");
@@ -269,7 +304,8 @@ cat > /dev/null
 rm -rf "$2""#;
 
 /// The superuser over the socket; everybody else with a password.
-const HBA: &str = "local all postgres trust\nlocal all all scram-sha-256\nhost all all 127.0.0.1/32 scram-sha-256\n";
+const HBA: &str =
+    "local all,replication postgres trust\nlocal all all scram-sha-256\nhost all all 127.0.0.1/32 scram-sha-256\n";
 
 /// A port on which nobody listens now.
 pub fn free_port() -> u16 {

@@ -128,14 +128,19 @@ pub fn applying(o: &Observed, run: &View, place: &Place) -> String {
     let backup = run.below.as_ref().map_or_else(String::new, |name| format!(" Backup {name} is below it."));
     let attempt = if place.attempt > 1 { format!(", try {}", place.attempt) } else { String::new() };
     let waits = place.waiting_on.first().map_or_else(String::new, |blocker| {
-        format!(
-            " It waits for the session with pid {} ({}, user {}), which holds {}; pg_terminate_backend({}) would end it.",
-            blocker.pid,
-            blocker.application,
-            blocker.user,
-            if blocker.relations.is_empty() { "a lock".to_owned() } else { blocker.relations.join(", ") },
-            blocker.pid
-        )
+        let held = if blocker.relations.is_empty() { "a lock".to_owned() } else { blocker.relations.join(", ") };
+        let missing = blocker.missing.as_ref().map_or_else(String::new, |missing| format!(" Belay's login lacks: {missing}"));
+        let who = match &blocker.gid {
+            Some(gid) => format!("the prepared transaction {gid:?} (user {}), which holds {held}; ROLLBACK PREPARED or COMMIT PREPARED ends it", blocker.user),
+            None if blocker.command.as_deref().is_some_and(|command| command.starts_with("autovacuum")) => {
+                format!("{} (pid {}), which holds {held}", blocker.command.as_deref().unwrap_or_default(), blocker.pid)
+            }
+            None => format!(
+                "the session with pid {0} ({1}, user {2}), which holds {held}; pg_terminate_backend({0}) would end it",
+                blocker.pid, blocker.application, blocker.user
+            ),
+        };
+        format!(" It waits for {who}.{missing}")
     });
     format!(
         "{}, statement {} of {}, line {}{attempt}.{waits} The last version in the ledger when the run began: {}.{backup}",

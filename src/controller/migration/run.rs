@@ -431,5 +431,7 @@ fn waiting_on(blocker: &Blocker) -> WaitingOn {
         relations: blocker.relations.iter().take(MAX_WAITING_ON).cloned().collect(),
         lock: blocker.lock.clone(),
         since: blocker.since.map(|since| since.to_string()),
+        gid: blocker.gid.clone(),
+        missing: blocker.missing.clone(),
     }
 }

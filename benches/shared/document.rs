@@ -5,7 +5,6 @@ use std::process::Command;
 
 use jiff::Timestamp;
 
-use crate::support::cluster::Cluster;
 use crate::support::postgres::Postgres;
 
 /// The load averages of 1, 5 and 15 minutes.
@@ -14,16 +13,15 @@ pub fn load() -> String {
     load.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }
 
-/// What it was measured with, on which machine, under which load.
-pub async fn circumstances(cluster: &Cluster, server: &Postgres, before: &str) -> String {
+/// What it was measured with, on which machine, under which load. `also` names what else took part.
+pub fn circumstances(server: &Postgres, also: &str, before: &str) -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let kubernetes = cluster.client.apiserver_version().await.map_or_else(|_| "?".to_owned(), |info| info.git_version);
     let postgres = said(server.tool("postgres").arg("--version"));
     let postgres = postgres.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
     let commit = said(Command::new("git").args(["describe", "--always", "--dirty"]).current_dir(root()));
     format!(
-        "`make bench` at {commit}, {:.0}: release build; {cores} cores, Linux {}; Kubernetes {kubernetes}; PostgreSQL {}, without \
+        "`make bench` at {commit}, {:.0}: release build; {cores} cores, Linux {}; {also}PostgreSQL {}, without \
          fsync. Load average (1, 5, 15 minutes) before: {before}; after: {}.\n",
         Timestamp::now(),
         kernel.trim(),
@@ -33,18 +31,19 @@ pub async fn circumstances(cluster: &Cluster, server: &Postgres, before: &str) -
 }
 
 /// The build and the machine, for what needs neither server nor cluster.
+#[allow(dead_code, reason = "each benchmark uses another part")]
 pub fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let commit = said(Command::new("git").args(["describe", "--always", "--dirty"]).current_dir(root()));
     format!("The release build of {commit}, {:.0}; {cores} cores; load average: {}.\n", Timestamp::now(), load())
 }
 
-/// Puts the figures of this part in the place of the former ones.
+/// Puts the figures in the place of the former ones, between the marks of this name.
 ///
 /// # Panics
 /// When the document has lost its marks.
-pub fn write(part: &str, figures: &str) {
-    let (begin, end) = (format!("<!-- {part}: begin -->"), format!("<!-- {part}: end -->"));
+pub fn write(name: &str, figures: &str) {
+    let (begin, end) = (format!("<!-- {name}: begin -->"), format!("<!-- {name}: end -->"));
     let path = Path::new(root()).join("docs/performance.md");
     let text = std::fs::read_to_string(&path).expect("docs/performance.md");
     let (head, rest) = text.split_once(&begin).expect("the first mark");

@@ -1,0 +1,47 @@
+//! Measures the engine alone, which needs no cluster: `belay apply` on a throwaway PostgreSQL, in turns with psql, and what a
+//! script that waits for locks costs the sessions beside it. Writes its part of docs/performance.md.
+//!
+//! Nothing is asserted about time. Every figure comes with the load that the machine had.
+
+#[path = "../shared/document.rs"]
+mod document;
+mod history;
+mod locks;
+mod pairs;
+mod peer;
+#[path = "../shared/sample.rs"]
+mod sample;
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+use pairs::Case;
+use support::postgres::Postgres;
+
+#[tokio::main]
+async fn main() {
+    // `cargo test --all-targets` runs benches too, without this argument.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return;
+    }
+    let server = Postgres::start();
+    let before = document::load();
+    let cases = [
+        Case { what: "300 scripts", files: history::many(300), pairs: 9, per_file: true, aim: 0.90 },
+        Case { what: "5,000 scripts", files: history::many(5000), pairs: 3, per_file: false, aim: 0.90 },
+        Case { what: "one script of 20 MB", files: history::big(20_000_000), pairs: 5, per_file: false, aim: 1.02 },
+        Case { what: "COPY of 1,000,000 rows", files: history::copy(1_000_000), pairs: 5, per_file: false, aim: 1.02 },
+    ];
+    let mut figures = pairs::HEAD.to_owned();
+    for case in &cases {
+        let row = case.measure(&server).await;
+        eprint!("{row}");
+        figures.push_str(&row);
+    }
+    let planned = pairs::nothing_to_do(&server, 5000).await;
+    let waiting = locks::measure(&server).await;
+    eprintln!("{planned}\n{waiting}");
+    document::write(
+        "engine",
+        &format!("{}\n{figures}\n{planned}\n{waiting}", document::circumstances(&server, "", &before)),
+    );
+}
