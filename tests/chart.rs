@@ -8,7 +8,7 @@ mod generate;
 
 use serde_json::{Value, json};
 
-use cluster::{Cluster, OPERATOR, text};
+use cluster::{Cluster, DEADLINE, OPERATOR, text};
 
 const OPERATORS_ACCOUNT: &str = "system:serviceaccount:belay-system:belay";
 
@@ -39,7 +39,19 @@ async fn the_operator_may_do_what_it_needs_and_nothing_beside_it() {
     ] {
         assert!(may(needed), "it may not {needed}");
     }
+    let may_at_home = |what: &str| {
+        let arguments =
+            ["auth", "can-i", "--as", OPERATORS_ACCOUNT, "--namespace", OPERATOR].into_iter().chain(what.split(' '));
+        cluster.kubectl(arguments).status.success()
+    };
+    for needed in ["create leases.coordination.k8s.io", "update leases.coordination.k8s.io/belay"] {
+        assert!(may_at_home(needed), "it may not {needed}");
+    }
+    for beyond in ["update leases.coordination.k8s.io/other", "delete leases.coordination.k8s.io/belay"] {
+        assert!(!may_at_home(beyond), "it may {beyond}");
+    }
     for beyond in [
+        "create leases.coordination.k8s.io",
         "list secrets",
         "watch secrets",
         "create secrets",
@@ -76,7 +88,7 @@ async fn the_operators_pod_passes_the_restricted_profile() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     let container = &pod["spec"]["containers"][0];
     assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
-    assert_eq!(pod["spec"]["terminationGracePeriodSeconds"], 60);
+    assert_eq!(pod["spec"]["terminationGracePeriodSeconds"], 65);
 }
 
 #[tokio::test]
@@ -132,6 +144,9 @@ async fn an_operator_of_one_namespace_becomes_ready_without_any_cluster_wide_rig
     let rollout =
         cluster.kubectl(["--namespace", name, "rollout", "status", "deployment/solo-belay", "--timeout", "60s"]);
     assert!(rollout.status.success(), "{}{}", text(&rollout.stderr), cluster.report(name));
-    let logs = namespace.kubectl(&["logs", "deployment/solo-belay"]);
+    let logs = || namespace.kubectl(&["logs", "deployment/solo-belay"]);
+    let leads = async || logs().contains("this replica leads").then_some(());
+    namespace.wait_for("its election", DEADLINE, leads).await;
+    let logs = logs();
     assert!(logs.contains("watching") && !logs.to_lowercase().contains("forbidden"), "{logs}");
 }

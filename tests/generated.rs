@@ -51,6 +51,11 @@ fn the_catalogue_of_reasons_is_what_the_table_says() {
 }
 
 #[test]
+fn the_list_of_metrics_is_what_the_table_says() {
+    compare("docs/metrics.md", &generate::metrics());
+}
+
+#[test]
 fn the_reference_of_fields_is_what_the_schemas_say() {
     compare("docs/api.md", &generate::api());
 }
@@ -66,6 +71,29 @@ fn helm_finds_nothing_to_complain_about_in_the_chart() {
     let values =
         "watchNamespace=shop,clusterName=west,httpChecks.allowedHosts={status.example.com},imagePullSecrets={pull}";
     generate::helm(&root(), &["lint", "--strict", "--quiet", "charts/belay", "--set", values]);
+    let watched = "replicas=2,metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true";
+    generate::helm(&root(), &["lint", "--strict", "--quiet", "charts/belay", "--set", watched]);
+}
+
+fn rendered(values: &str) -> String {
+    let arguments = ["template", "belay", "charts/belay", "--kube-version", generate::KUBERNETES, "--set", values];
+    generate::helm(&root(), &arguments)
+}
+
+#[test]
+fn a_second_replica_brings_a_disruption_budget_and_one_alone_none_that_would_keep_its_node_from_being_drained() {
+    assert!(!rendered("replicas=1").contains("kind: PodDisruptionBudget"));
+    let two = rendered("replicas=2");
+    assert!(two.contains("kind: PodDisruptionBudget") && two.contains("minAvailable: 1"), "{two}");
+}
+
+#[test]
+fn without_an_election_no_right_on_leases_is_asked_for_and_the_former_operator_ends_first() {
+    let elected = rendered("replicas=2");
+    assert!(elected.contains("leases") && elected.contains("type: RollingUpdate"), "{elected}");
+    let alone = rendered("leaderElection.enabled=false");
+    assert!(!alone.contains("leases") && !alone.contains("BELAY_LEADER_ELECT"), "{alone}");
+    assert!(alone.contains("type: Recreate"), "{alone}");
 }
 
 #[test]

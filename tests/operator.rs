@@ -11,8 +11,12 @@ mod holds;
 mod identity;
 #[path = "operator/inputs.rs"]
 mod inputs;
+#[path = "operator/leader.rs"]
+mod leader;
 #[path = "operator/lifecycle.rs"]
 mod lifecycle;
+#[path = "operator/metrics.rs"]
+mod metrics;
 #[path = "operator/shop.rs"]
 mod shop;
 mod support;

@@ -8,7 +8,7 @@ use clap::Args;
 use super::error::CliError;
 use super::exit::Exit;
 use crate::api::Duration;
-use crate::controller::{self, Settings};
+use crate::controller::{self, Election, Settings};
 
 /// Watch Migrations and bring their databases to where they say (what the chart runs)
 #[derive(Args, Debug)]
@@ -31,9 +31,18 @@ pub struct Controller {
     /// How long runs may go on after a signal to stop, before they are cancelled and rolled back
     #[arg(long, env = "BELAY_DRAIN_TIMEOUT", default_value = "30s", value_parser = Duration::from_str)]
     drain_timeout: Duration,
-    /// Where /healthz and /readyz are served
+    /// Where /healthz, /readyz and /metrics are served
     #[arg(long, env = "BELAY_PROBES", default_value = "[::]:8080")]
     probes: SocketAddr,
+    /// Act only while holding a Lease, so that of several replicas one acts
+    #[arg(long, env = "BELAY_LEADER_ELECT")]
+    leader_elect: bool,
+    /// The Lease's name
+    #[arg(long, env = "BELAY_LEASE", default_value = "belay", value_name = "NAME")]
+    lease: String,
+    /// The Lease's namespace; by default the Pod's own
+    #[arg(long, env = "BELAY_LEASE_NAMESPACE", value_name = "NAMESPACE")]
+    lease_namespace: Option<String>,
 }
 
 impl Controller {
@@ -47,6 +56,7 @@ impl Controller {
             allowed_hosts: self.allowed_hosts,
             drain_timeout: self.drain_timeout.get(),
             probes: self.probes,
+            election: self.leader_elect.then_some(Election { lease: self.lease, namespace: self.lease_namespace }),
         };
         runtime.block_on(controller::run(settings)).map_err(CliError::Controller)?;
         Ok(Exit::Done)

@@ -13,7 +13,9 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, Resource, ResourceExt};
 
 use super::database::{Looks, Pins};
+use super::lease::Lead;
 use super::memory::Memory;
+use super::metrics::Metrics;
 use crate::api::{Migration, PostgresBackup, PostgresDatabase};
 use crate::health;
 
@@ -35,6 +37,9 @@ pub struct Context {
     pub backups: Store<Watched<PostgresBackup>>,
     /// Set once Belay is asked to stop: nothing new is begun.
     pub draining: AtomicBool,
+    /// Whether this replica is the one that acts.
+    pub lead: Lead,
+    pub metrics: Metrics,
     /// What was last seen of each Database's server.
     pub looks: Looks,
     /// What each Database is known to be.
@@ -53,6 +58,11 @@ pub struct Entry {
 }
 
 impl Context {
+    /// Whether nothing is to be begun or written: another replica leads, or Belay is asked to stop.
+    pub fn rests(&self) -> bool {
+        self.draining.load(Ordering::SeqCst) || !self.lead.acts()
+    }
+
     /// The Database of this name.
     pub fn database(&self, namespace: &str, name: &str) -> Option<Arc<PostgresDatabase>> {
         let key = ObjectRef::new(name).within(namespace);
@@ -129,6 +139,15 @@ impl Context {
         self.memories.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
 
+    /// The runs that have not ended. One whose reconcile is in progress counts, lest a scrape wait for it.
+    pub fn runs_in_progress(&self) -> usize {
+        let runs = |entry: &Arc<Entry>| match entry.memory.try_lock() {
+            Ok(memory) => memory.run.as_ref().is_some_and(|run| !run.has_ended()),
+            Err(_) => true,
+        };
+        self.entries().iter().filter(|entry| runs(entry)).count()
+    }
+
     /// The memories of every Migration.
     pub fn entries(&self) -> Vec<Arc<Entry>> {
         self.memories.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
@@ -136,7 +155,7 @@ impl Context {
 }
 
 /// The readable objects of a store that `wanted` says yes to.
-fn all<K>(store: &Store<Watched<K>>, wanted: impl Fn(&K) -> bool) -> Vec<Arc<K>>
+pub(super) fn all<K>(store: &Store<Watched<K>>, wanted: impl Fn(&K) -> bool) -> Vec<Arc<K>>
 where
     K: Resource<Scope = NamespaceResourceScope> + Clone + 'static,
     K::DynamicType: Eq + Hash + Clone,

@@ -7,8 +7,11 @@ mod backup;
 mod connection;
 mod context;
 mod database;
+mod gate;
 mod invalid;
+mod lease;
 mod memory;
+pub mod metrics;
 pub mod migration;
 mod pin;
 mod probes;
@@ -22,6 +25,7 @@ use std::time::Duration;
 
 use futures::channel::mpsc;
 use k8s_openapi::api::core::v1::Namespace;
+use kube::client::ClientBuilder;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector;
 use kube::{Api, Client, ResourceExt};
@@ -31,6 +35,8 @@ pub use context::{Context, Watched};
 pub use watch::Scope;
 
 use crate::health;
+use gate::Gate;
+use lease::Lead;
 
 /// The operator's settings. Each is an argument of `belay controller`.
 #[derive(Clone, Debug)]
@@ -46,8 +52,18 @@ pub struct Settings {
     pub allowed_hosts: Vec<String>,
     /// How long runs may go on after a signal to stop, before they are cancelled.
     pub drain_timeout: Duration,
-    /// Where /healthz and /readyz are served.
+    /// Where /healthz, /readyz and /metrics are served.
     pub probes: std::net::SocketAddr,
+    /// Act only while holding this Lease. Absent: there is one operator, and it acts.
+    pub election: Option<Election>,
+}
+
+/// The Lease by which the replicas choose who acts.
+#[derive(Clone, Debug)]
+pub struct Election {
+    pub lease: String,
+    /// Absent: the Pod's own namespace; outside a Pod, the kubeconfig's.
+    pub namespace: Option<String>,
 }
 
 /// Why the operator could not start, or had to stop.
@@ -65,6 +81,17 @@ pub enum Error {
     Probes { address: std::net::SocketAddr, error: std::io::Error },
     #[error("the task that watches {0} ended, which it never should. Start Belay again, and report what it logged")]
     Ended(&'static str),
+    #[error(
+        "the Lease was lost: another replica leads, or may by now. What ran has come to its end. Start Belay again: it follows then"
+    )]
+    LeaseLost,
+}
+
+/// Why the operator stops.
+enum Why {
+    Asked,
+    LeaseLost,
+    Ended(&'static str),
 }
 
 /// Runs the operator until a signal asks it to stop.
@@ -72,10 +99,12 @@ pub enum Error {
 /// # Errors
 /// When it cannot start.
 pub async fn run(settings: Settings) -> Result<(), Error> {
-    let client = Client::try_from(kube::Config::infer().await?)?;
+    let config = kube::Config::infer().await?;
     let stop = CancellationToken::new();
-    let ready = Arc::new(AtomicBool::new(false));
-    let probes = probes::serve(settings.probes, ready.clone(), stop.clone()).await?;
+    let pages = probes::Pages::default();
+    let probes = probes::serve(settings.probes, pages.clone()).await?;
+    let lead = if settings.election.is_some() { Lead::elected_only() } else { Lead::always() };
+    let client = ClientBuilder::try_from(config.clone())?.with_layer(&Gate(lead.clone())).build();
 
     let scope = Scope(settings.namespace.clone());
     let (migrations, migrations_writer) = reflector::store();
@@ -96,6 +125,8 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
         databases,
         backups,
         draining: AtomicBool::new(false),
+        lead: lead.clone(),
+        metrics: metrics::Metrics::default(),
         looks: database::Looks::default(),
         pins: database::Pins::default(),
         wake,
@@ -103,6 +134,9 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
         memories: Mutex::new(HashMap::new()),
         client: client.clone(),
     });
+
+    // Set once: nobody else has it.
+    let _ = pages.metrics.set(context.metrics.registry(&context));
 
     let synced = [watch::Synced::default(), watch::Synced::default()];
     let changed_migrations = watch::migrations(context.clone(), &scope, migrations_writer);
@@ -115,48 +149,82 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     for watch in synced {
         watch.wait().await;
     }
-    ready.store(true, Ordering::SeqCst);
+    let _ = pages.ready.set(());
     tracing::info!(cluster = context.cluster, version = env!("CARGO_PKG_VERSION"), "watching");
+    // Not before the caches are filled: who leads has to know what there is.
+    let leave = CancellationToken::new();
+    let election = match settings.election {
+        Some(election) => Some(stand(election, config, lead.clone(), leave.clone())?),
+        None => None,
+    };
 
     let mut migrations = tokio::spawn(migration::run(context.clone(), changed_migrations, woken, stopped(&stop)));
     // None of them ends by itself. One that panicked would leave an operator that looks well and does nothing: a new
     // process is better, and finds in the ledgers where things are.
-    let ended = tokio::select! {
-        () = signal() => None,
-        _ = &mut migrations => Some("Migrations"),
-        _ = &mut databases => Some("PostgresDatabases"),
-        _ = &mut backups => Some("PostgresBackups"),
-        _ = &mut config_maps => Some("ConfigMaps"),
+    let why = tokio::select! {
+        () = signal() => Why::Asked,
+        () = lead.lost() => Why::LeaseLost,
+        _ = &mut migrations => Why::Ended("Migrations"),
+        _ = &mut databases => Why::Ended("PostgresDatabases"),
+        _ = &mut backups => Why::Ended("PostgresBackups"),
+        _ = &mut config_maps => Why::Ended("ConfigMaps"),
     };
-    match ended {
-        None => tracing::info!("asked to stop: runs in progress go on for at most {:?}", settings.drain_timeout),
-        Some(what) => tracing::error!("the task that watches {what} ended: Belay stops, to be started anew"),
+    match why {
+        Why::Asked => tracing::info!("asked to stop: runs in progress go on for at most {:?}", settings.drain_timeout),
+        Why::LeaseLost => {
+            tracing::error!("the Lease is lost: runs in progress go on to their end, and Belay stops then")
+        }
+        Why::Ended(what) => tracing::error!("the task that watches {what} ended: Belay stops, to be started anew"),
     }
     context.draining.store(true, Ordering::SeqCst);
     stop.cancel();
+    if let Why::LeaseLost = why {
+        // Their advisory locks keep the new leader from writing; a person may be in a hurry all the same.
+        tokio::select! {
+            () = until(&context, migration::Run::is_idle) => {}
+            () = signal() => {}
+        }
+    }
     drain(&context, settings.drain_timeout).await;
-    for task in [databases, config_maps, backups, migrations, probes] {
+    for task in [databases, config_maps, backups, migrations] {
         task.abort();
     }
-    ended.map_or(Ok(()), |what| Err(Error::Ended(what)))
+    // Only now may another act: nothing of this process is left that does.
+    leave.cancel();
+    if let Some(election) = election {
+        let _ = election.await;
+    }
+    probes.abort();
+    match why {
+        Why::Asked => Ok(()),
+        // Following again in this process would be to begin with caches and memories of a time that is over.
+        Why::LeaseLost => Err(Error::LeaseLost),
+        Why::Ended(what) => Err(Error::Ended(what)),
+    }
+}
+
+/// Stands for election, by a connection of its own, which the gate is not before.
+fn stand(
+    election: Election,
+    config: kube::Config,
+    lead: Lead,
+    leave: CancellationToken,
+) -> Result<tokio::task::JoinHandle<()>, Error> {
+    // The Pod's name, where there is one; the rest tells a process from the one that was there before it.
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "belay".to_owned());
+    let candidacy = lease::Candidacy {
+        namespace: election.namespace.unwrap_or_else(|| config.default_namespace.clone()),
+        name: election.lease,
+        identity: format!("{host}_{}", uuid::Uuid::new_v4()),
+    };
+    let client = Client::try_from(config)?;
+    Ok(tokio::spawn(lease::campaign(candidacy, client, lead, leave)))
 }
 
 /// Lets runs come to the end of their step, then cancels what is left: on the server too.
 async fn drain(context: &Context, timeout: Duration) {
     const CANCELLED: Duration = Duration::from_secs(10);
-    let until = |all: fn(&migration::Run) -> bool| async move {
-        loop {
-            let mut waiting = false;
-            for entry in context.entries() {
-                waiting |= entry.memory.lock().await.run.as_ref().is_some_and(|run| !all(run));
-            }
-            if !waiting {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    if tokio::time::timeout(timeout, until(migration::Run::is_idle)).await.is_err() {
+    if tokio::time::timeout(timeout, until(context, migration::Run::is_idle)).await.is_err() {
         tracing::warn!("the drain timeout is over: runs in progress are cancelled, and rolled back");
     }
     for entry in context.entries() {
@@ -164,8 +232,22 @@ async fn drain(context: &Context, timeout: Duration) {
             run.cancel();
         }
     }
-    if tokio::time::timeout(CANCELLED, until(migration::Run::has_ended)).await.is_err() {
+    if tokio::time::timeout(CANCELLED, until(context, migration::Run::has_ended)).await.is_err() {
         tracing::warn!("a run did not end in time: its server rolls it back");
+    }
+}
+
+/// Waits until `done` of every run.
+async fn until(context: &Context, done: fn(&migration::Run) -> bool) {
+    loop {
+        let mut waiting = false;
+        for entry in context.entries() {
+            waiting |= entry.memory.lock().await.run.as_ref().is_some_and(|run| !done(run));
+        }
+        if !waiting {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

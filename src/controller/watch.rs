@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use futures::{Stream, StreamExt, TryStreamExt, future};
+use futures::{Stream, StreamExt, TryStreamExt, future, stream};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::store::Writer;
@@ -16,6 +16,7 @@ use tokio::sync::SetOnce;
 
 use super::Context;
 use super::context::Watched;
+use super::lease::Lead;
 use crate::api::{Migration, PostgresBackup, PostgresDatabase};
 
 /// Set once a watch has read everything. (`Store::wait_until_ready` serves one waiter, and the controller is that one.)
@@ -116,6 +117,13 @@ pub async fn config_maps(context: Arc<Context>, scope: Scope) {
             future::ready(())
         })
         .await;
+}
+
+/// Says once that this replica, which followed, leads: what the caches hold is then looked at, all of it.
+pub fn elected(context: &Context) -> impl Stream<Item = ()> + Send + use<> {
+    let lead = context.lead.clone();
+    // One that leads from the start sees every object as the watch brings it.
+    stream::iter((!lead.acts()).then_some(lead)).then(async |lead: Lead| lead.elected().await)
 }
 
 fn cached<K>(

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use belay::api::{Reason, State};
+use belay::controller::metrics::table::{self, Kind};
 
 pub use cli::cli;
 pub use reference::api;
@@ -42,6 +43,31 @@ pub fn reasons() -> String {
             State::Missing => "Reconciling; after 5 minutes Stalled",
         };
         writeln!(text, "| `{reason}` | {state} | {} | {} |", cell(reason.cause()), cell(reason.next_step())).unwrap();
+    }
+    text
+}
+
+/// The metrics, from their own table.
+pub fn metrics() -> String {
+    let mut text = format!(
+        "{NOTE}\n\n# Metrics\n\n\
+         Served at `/metrics` on the operator's port 8080, by plain HTTP; nothing in it is secret. Labels are names of objects and \
+         words of Belay's own, never messages; what is told of an object goes when the object does. Only the replica that leads tells \
+         of objects, so a sum over replicas counts each once; what a process counted begins anew with it, as counters do.\n\n\
+         The chart's value `metrics.serviceMonitor.enabled` has them scraped by the Prometheus Operator, \
+         `metrics.prometheusRule.enabled` brings the alerts of \
+         [`alerts.yaml`](../charts/belay/files/alerts.yaml), which serve any Prometheus, and `metrics.dashboard.enabled` a ConfigMap with \
+         [a dashboard](../charts/belay/files/dashboard.json) for Grafana.\n\n\
+         | metric | type | labels | meaning |\n| --- | --- | --- | --- |\n"
+    );
+    for metric in table::ALL {
+        let kind = match metric.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        let labels: Vec<_> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        writeln!(text, "| `{}` | {kind} | {} | {}. |", metric.name, labels.join(", "), cell(metric.help)).unwrap();
     }
     text
 }

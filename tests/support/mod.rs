@@ -3,6 +3,7 @@
 
 pub mod cluster;
 pub mod invariants;
+pub mod link;
 pub mod operator;
 pub mod pgbouncer;
 pub mod postgres;

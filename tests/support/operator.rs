@@ -45,6 +45,30 @@ impl Operator {
         Self { child: command.spawn().expect("the operator starts"), log }
     }
 
+    /// One of several, of which one leads; by this kubeconfig, or by the cluster's own.
+    pub fn replica(namespace: &Namespace, kubeconfig: Option<&str>) -> Self {
+        let mut environment = vec![
+            ("BELAY_LOG", "debug"),
+            ("BELAY_LEADER_ELECT", "true"),
+            ("BELAY_LEASE_NAMESPACE", namespace.name.as_str()),
+        ];
+        environment.extend(kubeconfig.map(|kubeconfig| ("KUBECONFIG", kubeconfig)));
+        Self::start_as(namespace, &environment)
+    }
+
+    /// Where it serves probes and metrics, once it does.
+    pub fn address(&self) -> Option<String> {
+        let log = self.log();
+        let line = log.lines().find(|line| line.contains("serving probes and metrics"))?;
+        let line: serde_json::Value = serde_json::from_str(line).ok()?;
+        line["address"].as_str().map(str::to_owned)
+    }
+
+    /// Whether it has said this.
+    pub fn says(&self, words: &str) -> bool {
+        self.log().contains(words)
+    }
+
     /// Its process.
     pub fn id(&self) -> u32 {
         self.child.id()

@@ -23,7 +23,6 @@ mod template;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -54,16 +53,22 @@ pub async fn run(
         None => Api::all(context.client.clone()),
     };
     let jobs = watcher(jobs, watcher::Config::default().labels(job::SELECTOR)).default_backoff().touched_objects();
-    Controller::for_stream(trigger, context.backups.clone())
+    let queue = context.metrics.backups.clone();
+    Controller::for_stream(queue.changed(trigger), context.backups.clone())
         .with_config(Config::default().concurrency(CONCURRENCY))
         .owns_stream(jobs)
+        .reconcile_all_on(watch::elected(&context))
         .graceful_shutdown_on(stop)
         .run(reconcile, on_error, context)
-        .for_each(async |_| {})
+        .for_each(async |result| queue.ended(result))
         .await;
 }
 
 async fn reconcile(watched: Arc<Watched<PostgresBackup>>, context: Arc<Context>) -> Result<Action, kube::Error> {
+    let _counted = context.metrics.backups.begin(&watched.namespace().unwrap_or_default(), &watched.name_any());
+    if context.rests() {
+        return Ok(Action::await_change());
+    }
     let cached = match &watched.0 {
         Ok(backup) => backup,
         Err(unreadable) => {
@@ -71,7 +76,7 @@ async fn reconcile(watched: Arc<Watched<PostgresBackup>>, context: Arc<Context>)
             return Ok(Action::await_change());
         }
     };
-    if is_at_rest(cached) || context.draining.load(Ordering::SeqCst) {
+    if is_at_rest(cached) {
         return Ok(Action::await_change());
     }
     let Some(seen) = observe::observe(cached, &context).await? else { return Ok(Action::await_change()) };
@@ -119,7 +124,8 @@ fn is_at_rest(backup: &PostgresBackup) -> bool {
 }
 
 /// The API server did not take a write, or was out of reach: soon again.
-fn on_error(watched: Arc<Watched<PostgresBackup>>, error: &kube::Error, _: Arc<Context>) -> Action {
+fn on_error(watched: Arc<Watched<PostgresBackup>>, error: &kube::Error, context: Arc<Context>) -> Action {
+    context.metrics.reconcile_failed::<PostgresBackup>(error);
     tracing::warn!(backup = watched.name_any(), namespace = watched.namespace(), "the reconcile failed: {error}");
     Action::requeue(Duration::from_secs(2))
 }

@@ -22,8 +22,20 @@ pub async fn report(
     let reason = conditions::reason_of(&status.conditions, READY);
     if let Some(reason) = reason.filter(|_| reason != conditions::reason_of(&former.conditions, READY)) {
         announce(backup, reason, status, context);
+        count(backup, reason, context);
     }
     Ok(())
+}
+
+/// A Backup that was taken, or failed, is counted.
+fn count(backup: &PostgresBackup, reason: Reason, context: &Context) {
+    if !matches!(reason, Reason::Succeeded | Reason::BackupFailed) {
+        return;
+    }
+    let created = backup.metadata.creation_timestamp.as_ref().map(|at| at.0);
+    let lasted = created.map(|created| jiff::Timestamp::now().duration_since(created));
+    let lasted = lasted.and_then(|lasted| lasted.try_into().ok()).unwrap_or_default();
+    context.metrics.backup_ended(reason, lasted);
 }
 
 /// One log line and one event, each time that the reason changes. Neither holds the reconcile up.

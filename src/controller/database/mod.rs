@@ -105,16 +105,22 @@ pub async fn run(
     wake: mpsc::UnboundedReceiver<ObjectRef<Watched<PostgresDatabase>>>,
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
-    Controller::for_stream(trigger, context.databases.clone())
+    let queue = context.metrics.databases.clone();
+    Controller::for_stream(queue.changed(trigger), context.databases.clone())
         .with_config(Config::default().concurrency(CONCURRENCY))
-        .reconcile_on(wake)
+        .reconcile_on(queue.woken(wake))
+        .reconcile_all_on(watch::elected(&context))
         .graceful_shutdown_on(stop)
         .run(reconcile, on_error, context)
-        .for_each(async |_| {})
+        .for_each(async |result| queue.ended(result))
         .await;
 }
 
 async fn reconcile(watched: Arc<Watched<PostgresDatabase>>, context: Arc<Context>) -> Result<Action, kube::Error> {
+    let _counted = context.metrics.databases.begin(&watched.namespace().unwrap_or_default(), &watched.name_any());
+    if context.rests() {
+        return Ok(Action::await_change());
+    }
     let database = match &watched.0 {
         Ok(database) => database,
         Err(unreadable) => {
@@ -160,7 +166,8 @@ fn until(then: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(then.duration_since(now).max(SignedDuration::ZERO)).unwrap_or_default()
 }
 
-fn on_error(watched: Arc<Watched<PostgresDatabase>>, error: &kube::Error, _: Arc<Context>) -> Action {
+fn on_error(watched: Arc<Watched<PostgresDatabase>>, error: &kube::Error, context: Arc<Context>) -> Action {
+    context.metrics.reconcile_failed::<PostgresDatabase>(error);
     tracing::warn!(database = watched.name_any(), namespace = watched.namespace(), "the reconcile failed: {error}");
     Action::requeue(Duration::from_secs(5))
 }

@@ -83,7 +83,8 @@ pub async fn act(
 /// Starts a run; one that a former Belay began, and that the status still shows, goes on under its own name.
 fn open(migration: &Migration, o: &Observed, context: &Arc<Context>, lock: bool) -> Option<Run> {
     let database = o.database.as_ref().ok()?.clone();
-    let id = o.status.run.as_ref().and_then(|run| run.id.parse().ok()).unwrap_or_else(Uuid::new_v4);
+    let adopted = o.status.run.as_ref().and_then(|run| run.id.parse().ok());
+    let id = adopted.unwrap_or_else(Uuid::new_v4);
     let (waker, namespace, name) = (context.clone(), o.namespace.clone(), o.name.clone());
     let setting = Setting {
         client: context.client.clone(),
@@ -93,6 +94,7 @@ fn open(migration: &Migration, o: &Observed, context: &Arc<Context>, lock: bool)
         claimant: o.claimant.clone(),
         database,
         health: context.health.clone(),
+        adopted: adopted.is_some(),
         wake: Box::new(move || waker.wake(&namespace, &name)),
     };
     Some(Run::start(id, Timestamp::now(), o.key.clone(), setting, lock))

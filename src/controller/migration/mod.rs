@@ -46,16 +46,22 @@ pub async fn run(
     wake: mpsc::UnboundedReceiver<ObjectRef<Watched<Migration>>>,
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
-    Controller::for_stream(trigger, context.migrations.clone())
+    let queue = context.metrics.migrations.clone();
+    Controller::for_stream(queue.changed(trigger), context.migrations.clone())
         .with_config(Config::default().concurrency(CONCURRENCY))
-        .reconcile_on(wake)
+        .reconcile_on(queue.woken(wake))
+        .reconcile_all_on(watch::elected(&context))
         .graceful_shutdown_on(stop)
         .run(reconcile, on_error, context)
-        .for_each(async |_| {})
+        .for_each(async |result| queue.ended(result))
         .await;
 }
 
 async fn reconcile(watched: Arc<Watched<Migration>>, context: Arc<Context>) -> Result<Action, kube::Error> {
+    let _counted = context.metrics.migrations.begin(&watched.namespace().unwrap_or_default(), &watched.name_any());
+    if context.rests() {
+        return Ok(Action::await_change());
+    }
     let migration = match &watched.0 {
         Ok(migration) => migration,
         Err(invalid) => {
@@ -68,7 +74,8 @@ async fn reconcile(watched: Arc<Watched<Migration>>, context: Arc<Context>) -> R
     if entry.source_changed.swap(false, Ordering::SeqCst) {
         memory.forget_source();
     }
-    if context.draining.load(Ordering::SeqCst) {
+    // Belay may have been asked to stop while this waited for the memory.
+    if context.rests() {
         return Ok(Action::await_change());
     }
     let observed = observe::observe(migration, &context, &mut memory).await;
@@ -86,7 +93,8 @@ async fn reconcile(watched: Arc<Watched<Migration>>, context: Arc<Context>) -> R
 }
 
 /// The API server did not take a write, or was out of reach: soon again.
-fn on_error(watched: Arc<Watched<Migration>>, error: &kube::Error, _: Arc<Context>) -> Action {
+fn on_error(watched: Arc<Watched<Migration>>, error: &kube::Error, context: Arc<Context>) -> Action {
+    context.metrics.reconcile_failed::<Migration>(error);
     tracing::warn!(migration = watched.name_any(), namespace = watched.namespace(), "the reconcile failed: {error}");
     Action::requeue(Duration::from_secs(2))
 }

@@ -47,11 +47,25 @@ pub async fn report(
         return Ok(());
     }
     status::write(migration, &o.status, &status, &context.client).await?;
+    count(o, &status, context, now);
     if conditions::reason_of(&o.status.conditions, READY) != Some(say.reason) {
         announce(migration, say, context);
     }
     memory.wrote(status, now);
     Ok(())
+}
+
+/// A run that the status has let go of is counted, with the scripts that the ledger shows of it.
+fn count(o: &Observed, status: &MigrationStatus, context: &Context, now: Timestamp) {
+    let (Some(ended), None, Some(summary)) = (&o.status.run, &status.run, status.history.first()) else { return };
+    let Ok(outcome) = summary.outcome.parse::<Reason>() else { return };
+    let started = ended.started_at.parse::<Timestamp>().unwrap_or(now);
+    let lasted = Duration::try_from(now.duration_since(started)).unwrap_or_default();
+    context.metrics.run_ended(&o.namespace, &o.name, outcome, lasted);
+    let Some((run, inspection)) = o.run.as_ref().and_then(|run| Some((run, run.inspection.as_ref()?))) else { return };
+    for row in inspection.ledger.rows.iter().filter(|row| row.run_id == run.id && row.mode != "baseline") {
+        context.metrics.script_applied(Duration::from_millis(row.duration_ms.try_into().unwrap_or_default()));
+    }
 }
 
 /// One log line and one event, each time that the reason changes. Neither holds the run up.

@@ -112,6 +112,8 @@ pub struct Setting {
     pub claimant: String,
     pub database: Arc<PostgresDatabase>,
     pub health: health::Policy,
+    /// A former Belay began the run: its row in the ledger is there already, and is to be closed.
+    pub adopted: bool,
     /// Called at every change that a reconcile should see.
     pub wake: Box<dyn Fn() + Send + Sync>,
 }
@@ -271,8 +273,11 @@ impl Task {
         change(&mut lock(&self.view));
     }
 
-    fn wrote(&self) -> bool {
-        lock(&self.view).wrote
+    /// Whether the ledger has a row of this run that is this task's to close: never while another holds the lock.
+    fn is_in_ledger(&self) -> bool {
+        let view = lock(&self.view);
+        let adopted = |inspection: &Arc<Inspection>| inspection.locked && inspection.ledger.exists;
+        view.wrote || (self.setting.adopted && view.inspection.as_ref().is_some_and(adopted))
     }
 
     async fn inspect(&mut self, lock: bool, below: Option<String>) -> Result<Inspection, Trouble> {
@@ -356,7 +361,7 @@ impl Task {
 
     /// Writes the outcome to the ledger, if the run changed anything.
     async fn finish(&mut self, outcome: Reason) {
-        if !self.wrote() {
+        if !self.is_in_ledger() {
             return;
         }
         let Some(engine) = &mut self.engine else { return };

@@ -1,0 +1,169 @@
+//! What the caches hold → gauges, anew at every scrape. Only the replica that leads tells of the objects: a sum over the
+//! replicas counts each once.
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::ResourceExt;
+use kube::runtime::reflector::ObjectRef;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use super::Labels;
+use super::table::{self, Metric};
+use crate::api::conditions::{READY, RECONCILING, STALLED};
+use crate::api::{Migration, PostgresDatabase, Reason};
+use crate::controller::Context;
+use crate::controller::context::all;
+
+/// Reads the caches of a [`Context`], which holds what holds this.
+pub struct Objects(Weak<Context>);
+
+impl Objects {
+    pub fn new(context: &Arc<Context>) -> Self {
+        Self(Arc::downgrade(context))
+    }
+}
+
+impl fmt::Debug for Objects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Objects")
+    }
+}
+
+impl Collector for Objects {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let Some(context) = self.0.upgrade() else { return Ok(()) };
+        let leads = context.lead.acts();
+        gauge(&mut encoder, table::LEADER, f64::from(u8::from(leads)))?;
+        gauge(&mut encoder, table::RUNS_IN_PROGRESS, context.runs_in_progress() as f64)?;
+        if !leads {
+            return Ok(());
+        }
+        let migrations = all(&context.migrations, |_| true);
+        let databases = all(&context.databases, |_| true);
+        let backups = all(&context.backups, |_| true);
+        let conditions = migrations
+            .iter()
+            .filter_map(|m| condition("Migration", m.as_ref(), &m.status.as_ref()?.conditions))
+            .chain(
+                databases
+                    .iter()
+                    .filter_map(|d| condition("PostgresDatabase", d.as_ref(), &d.status.as_ref()?.conditions)),
+            )
+            .chain(
+                backups.iter().filter_map(|b| condition("PostgresBackup", b.as_ref(), &b.status.as_ref()?.conditions)),
+            );
+        gauges(&mut encoder, table::CONDITION, conditions)?;
+        of_migrations(&mut encoder, &migrations)?;
+        of_databases(&mut encoder, &databases)?;
+        runs(&mut encoder, &context)
+    }
+}
+
+fn of_migrations(encoder: &mut DescriptorEncoder, migrations: &[Arc<Migration>]) -> fmt::Result {
+    let told = || migrations.iter().filter_map(|migration| Some((migration, migration.status.as_ref()?)));
+    let info = told().map(|(migration, status)| {
+        let mut labels = named(migration.as_ref());
+        labels.push(("database", migration.spec.database_ref.name.clone()));
+        labels.push(("version", status.version.clone().unwrap_or_default()));
+        labels.push(("target", status.target.clone().unwrap_or_default()));
+        (labels, 1.0)
+    });
+    gauges(encoder, table::MIGRATION, info)?;
+    let pending = told().filter_map(|(m, status)| Some((named(m.as_ref()), status.pending? as f64)));
+    gauges(encoder, table::PENDING, pending)?;
+    let running = || told().filter_map(|(migration, status)| Some((named(migration.as_ref()), status.run.as_ref()?)));
+    gauges(encoder, table::WAITING_ON, running().map(|(labels, run)| (labels, run.waiting_on.len() as f64)))?;
+    gauges(encoder, table::ATTEMPTS, running().filter_map(|(labels, run)| Some((labels, run.attempts? as f64))))?;
+    let last = told().filter_map(|(migration, status)| {
+        let last = status.history.iter().find(|run| run.outcome == Reason::Succeeded.as_str())?;
+        Some((named(migration.as_ref()), seconds(&last.completed_at)?))
+    });
+    gauges(encoder, table::LAST_SUCCESS, last)
+}
+
+fn of_databases(encoder: &mut DescriptorEncoder, databases: &[Arc<PostgresDatabase>]) -> fmt::Result {
+    let told = || databases.iter().filter_map(|database| Some((database, database.status.as_ref()?)));
+    let info = told().map(|(database, status)| {
+        let mut labels = named(database.as_ref());
+        labels.push(("version", status.version.clone().unwrap_or_default()));
+        labels.push(("server_version", status.server_version.clone().unwrap_or_default()));
+        (labels, 1.0)
+    });
+    gauges(encoder, table::DATABASE, info)?;
+    let size = told().filter_map(|(database, status)| Some((named(database.as_ref()), status.size_bytes? as f64)));
+    gauges(encoder, table::DATABASE_SIZE, size)?;
+    let backup = told().filter_map(|(database, status)| {
+        Some((named(database.as_ref()), seconds(&status.last_backup.as_ref()?.snapshot_at)?))
+    });
+    gauges(encoder, table::LAST_BACKUP, backup)
+}
+
+fn runs(encoder: &mut DescriptorEncoder, context: &Context) -> fmt::Result {
+    let exists =
+        |namespace: &str, name: &str| context.migrations.get(&ObjectRef::new(name).within(namespace)).is_some();
+    let runs = context.metrics.runs_of(exists);
+    if runs.is_empty() {
+        return Ok(());
+    }
+    let kind = ConstCounter::new(0_u64).metric_type();
+    let mut counters = encoder.encode_descriptor(table::RUNS.registered(), &sentence(table::RUNS), None, kind)?;
+    for (labels, count) in runs {
+        ConstCounter::new(count).encode(counters.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+/// A gauge without labels.
+fn gauge(encoder: &mut DescriptorEncoder, metric: Metric, value: f64) -> fmt::Result {
+    let gauge = ConstGauge::new(value);
+    gauge.encode(encoder.encode_descriptor(metric.registered(), &sentence(metric), None, gauge.metric_type())?)
+}
+
+/// A gauge with each of its series; without any, nothing.
+fn gauges(
+    encoder: &mut DescriptorEncoder,
+    metric: Metric,
+    series: impl IntoIterator<Item = (Labels, f64)>,
+) -> fmt::Result {
+    let mut series = series.into_iter().peekable();
+    if series.peek().is_none() {
+        return Ok(());
+    }
+    let kind = ConstGauge::new(0.0).metric_type();
+    let mut gauges = encoder.encode_descriptor(metric.registered(), &sentence(metric), None, kind)?;
+    for (labels, value) in series {
+        ConstGauge::new(value).encode(gauges.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+/// As the registry does for what it registers.
+fn sentence(metric: Metric) -> String {
+    format!("{}.", metric.help)
+}
+
+fn named(object: &impl ResourceExt) -> Labels {
+    vec![("namespace", object.namespace().unwrap_or_default()), ("name", object.name_any())]
+}
+
+/// The one of the three that is True. A reason that this Belay does not know is no label.
+fn condition(kind: &str, object: &impl ResourceExt, conditions: &[Condition]) -> Option<(Labels, f64)> {
+    let summary = |condition: &&Condition| [READY, RECONCILING, STALLED].contains(&condition.type_.as_str());
+    let holds = conditions.iter().filter(summary).find(|condition| condition.status == "True")?;
+    let reason: Reason = holds.reason.parse().ok()?;
+    let mut labels = vec![("kind", kind.to_owned())];
+    labels.extend(named(object));
+    labels.push(("condition", holds.type_.clone()));
+    labels.push(("reason", reason.to_string()));
+    Some((labels, 1.0))
+}
+
+fn seconds(at: &str) -> Option<f64> {
+    Some(at.parse::<Timestamp>().ok()?.as_second() as f64)
+}

@@ -1,0 +1,235 @@
+//! Of several replicas one acts, and another takes over, whatever becomes of it.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use futures::TryStreamExt;
+use kube::runtime::{WatchStreamExt, watcher};
+use sqlx::PgConnection;
+
+use crate::shop::{SOON, Shop, ready};
+use crate::support::operator::Operator;
+
+/// What a leader promises: nobody takes the Lease from one that is silent any sooner.
+const LEASE: Duration = Duration::from_secs(15);
+
+/// Sleeping in a script.
+const SLEEPING: &str =
+    "SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
+
+/// Ends when a session of the test's own holds a lock that all can see.
+const UNTIL_TOLD: &str =
+    "do $$ begin while not exists (select from pg_locks where locktype = 'advisory' and objid = 4242)
+    loop perform pg_sleep(0.05); end loop; end $$";
+
+/// Lets [`UNTIL_TOLD`] end, as long as the answer lives.
+async fn tell(shop: &Shop) -> PgConnection {
+    let mut session = shop.database.superuser().await;
+    sqlx::query("SELECT pg_advisory_lock(4242)").execute(&mut session).await.expect("a lock of the test's own");
+    session
+}
+
+/// Effects that would show if a script ran twice, or half; the last one takes as long as the test wants.
+fn scripts(slow: &str) -> [(&'static str, String); 3] {
+    [
+        ("001_log.sql", "create table log (script text);".to_owned()),
+        ("002_one.sql", "insert into log values ('002');".to_owned()),
+        ("003_two.sql", format!("insert into log values ('003'); {slow}; create table done ();")),
+    ]
+}
+
+async fn migrate(shop: &Shop, slow: &str) {
+    let scripts = scripts(slow);
+    shop.migrate(&scripts.each_ref().map(|(name, sql)| (*name, sql.as_str()))).await;
+}
+
+async fn exactly_once(shop: &Shop) {
+    let status = shop.reason("Succeeded").await;
+    let log = "SELECT string_agg(script, ',' ORDER BY script) FROM log";
+    assert_eq!(shop.database.value(log).await.as_deref(), Some("002,003"));
+    assert_eq!((shop.ledger().await, shop.tables().await), ("001,002,003".to_owned(), "done,log".to_owned()));
+    assert_eq!(status["history"].as_array().map(Vec::len), Some(1), "one run, whoever finished it: {status}");
+    // Written when the run's connection closes, after the status.
+    shop.until("SELECT string_agg(outcome, ',') FROM belay.run WHERE finished_at IS NOT NULL", "Succeeded").await;
+}
+
+async fn leads(shop: &Shop, operator: &Operator) {
+    let look = async || operator.says("this replica leads").then_some(());
+    shop.namespace.wait_for("a leader", SOON, look).await;
+}
+
+async fn follows(shop: &Shop, operator: &Operator) {
+    let look = async || operator.says("this replica follows").then_some(());
+    shop.namespace.wait_for("a follower", SOON, look).await;
+}
+
+/// Two replicas, and who leads is known.
+async fn two(shop: &Shop) -> (Operator, Operator) {
+    let leader = Operator::replica(&shop.namespace, None);
+    leads(shop, &leader).await;
+    let follower = Operator::replica(&shop.namespace, None);
+    follows(shop, &follower).await;
+    (leader, follower)
+}
+
+async fn page(operator: &Operator, path: &str) -> (u16, String) {
+    let address = operator.address().expect("an address");
+    let answer = reqwest::get(format!("http://{address}{path}")).await.expect("an answer");
+    (answer.status().as_u16(), answer.text().await.expect("a text"))
+}
+
+#[tokio::test]
+async fn of_two_replicas_one_acts_and_the_other_is_ready_to() {
+    let shop = Shop::new("leader").await;
+    let (leader, follower) = two(&shop).await;
+    migrate(&shop, "select 1").await;
+    exactly_once(&shop).await;
+    assert!(leader.says("decided") && leader.says("\"reason\":\"Succeeded\""), "{}", leader.log());
+    assert!(!follower.says("decided") && !follower.says("\"reason\":"), "{}", follower.log());
+    assert_eq!(page(&follower, "/readyz").await.0, 200, "a rollout waits for it");
+    let (told, untold) = (page(&leader, "/metrics").await.1, page(&follower, "/metrics").await.1);
+    assert!(told.contains("belay_leader 1") && told.contains("belay_migration_info{"), "{told}");
+    assert!(untold.contains("belay_leader 0") && !untold.contains("belay_migration_info{"), "{untold}");
+}
+
+#[tokio::test]
+async fn when_the_leader_is_killed_in_mid_run_the_other_brings_the_run_to_its_end() {
+    let shop = Shop::new("killedleader").await;
+    let (leader, follower) = two(&shop).await;
+    migrate(&shop, "select pg_sleep(2)").await;
+    shop.until(SLEEPING, "1").await;
+    leader.kill();
+    leads(&shop, &follower).await;
+    exactly_once(&shop).await;
+}
+
+#[tokio::test]
+async fn a_leader_that_is_asked_to_stop_finishes_its_script_and_hands_over_at_once() {
+    let shop = Shop::new("handover").await;
+    let (mut leader, follower) = two(&shop).await;
+    migrate(&shop, "select pg_sleep(4)").await;
+    shop.until(SLEEPING, "1").await;
+    leader.terminate();
+    let success = shop.namespace.wait_for("the leader's end", SOON, async || leader.ended()).await;
+    assert!(success, "{}", leader.log());
+    assert_eq!(shop.ledger().await, "001,002,003", "the script in hand was finished before the other led");
+    let ended = Instant::now();
+    leads(&shop, &follower).await;
+    assert!(ended.elapsed() < LEASE / 2, "not before the Lease ran out: {:?}", ended.elapsed());
+    exactly_once(&shop).await;
+}
+
+#[tokio::test]
+async fn a_statement_that_outlasts_the_drain_timeout_is_cancelled_and_rolled_back_and_the_other_runs_it_anew() {
+    let shop = Shop::new("outlasts").await;
+    let (mut leader, follower) = two(&shop).await;
+    migrate(&shop, UNTIL_TOLD).await;
+    shop.until(SLEEPING, "1").await;
+    leader.terminate();
+    let success = shop.namespace.wait_for("the leader's end", SOON, async || leader.ended()).await;
+    assert!(success && leader.says("the drain timeout is over"), "{}", leader.log());
+    assert!(!follower.says("decided"), "while the leader drains it leads: {}", follower.log());
+    assert_eq!((shop.ledger().await, shop.tables().await), ("001,002".to_owned(), "log".to_owned()));
+    leads(&shop, &follower).await;
+    let _told = tell(&shop).await;
+    exactly_once(&shop).await;
+}
+
+#[tokio::test]
+async fn an_operator_whose_api_server_is_away_in_a_long_statement_tells_of_it_when_it_is_back() {
+    let shop = Shop::new("away").await;
+    let link = crate::support::link::Link::to(shop.namespace.cluster.kubeconfig()).await;
+    let environment = [("BELAY_LOG", "debug"), ("KUBECONFIG", link.kubeconfig())];
+    let mut operator = Operator::start_as(&shop.namespace, &environment);
+    migrate(&shop, UNTIL_TOLD).await;
+    shop.until(SLEEPING, "1").await;
+    shop.reason("Applying").await;
+    link.cut();
+    let away = Instant::now();
+    let _told = tell(&shop).await;
+    shop.until("SELECT count(*)::text FROM belay.history", "3").await;
+    let minute = async || (away.elapsed() >= Duration::from_secs(60)).then_some(());
+    shop.namespace.wait_for("a minute's end", 2 * SOON, minute).await;
+    assert_eq!(ready(&shop.status().await)["reason"], "Applying", "nobody could say more");
+    link.mend();
+    exactly_once(&shop).await;
+    assert_eq!(operator.ended(), None, "without an election it goes on: {}", operator.log());
+}
+
+#[tokio::test]
+async fn a_leader_that_is_cut_off_finishes_its_statement_and_writes_nothing_more_and_the_other_waits_for_its_lock() {
+    let shop = Shop::new("cutoff").await;
+    let link = crate::support::link::Link::to(shop.namespace.cluster.kubeconfig()).await;
+    let mut leader = Operator::replica(&shop.namespace, Some(link.kubeconfig()));
+    leads(&shop, &leader).await;
+    let follower = Operator::replica(&shop.namespace, None);
+    follows(&shop, &follower).await;
+
+    migrate(&shop, UNTIL_TOLD).await;
+    shop.until(SLEEPING, "1").await;
+    shop.reason("Applying").await;
+    link.cut();
+    leads(&shop, &follower).await;
+    shop.reason("LockHeld").await;
+    assert!(leader.says("the Lease is lost") && leader.ended().is_none(), "{}", leader.log());
+
+    // Whatever the former leader had to say, it could say from now on.
+    let reasons = Arc::new(Mutex::new(Vec::new()));
+    let api = shop.namespace.cluster.api(&shop.namespace.name, "Migration", "migrations");
+    let seen = reasons.clone();
+    let watched = watcher(api, watcher::Config::default()).applied_objects().try_for_each(move |migration| {
+        let status = migration.data["status"].clone();
+        seen.lock().expect("nobody panics").push(ready(&status)["reason"].as_str().unwrap_or_default().to_owned());
+        futures::future::ready(Ok(()))
+    });
+    let watched = tokio::spawn(watched);
+    link.mend();
+    let first = renewed(&shop).await;
+    let later = async || (renewed(&shop).await != first).then_some(());
+    shop.namespace.wait_for("a renewal", SOON, later).await;
+    assert!(leader.ended().is_none(), "it waits for its run: {}", leader.log());
+
+    let _told = tell(&shop).await;
+    let success = shop.namespace.wait_for("the former leader's end", SOON, async || leader.ended()).await;
+    assert!(!success && leader.says("the Lease was lost"), "a new process is to follow: {}", leader.log());
+    exactly_once(&shop).await;
+    watched.abort();
+    let mut reasons = reasons.lock().expect("nobody panics").clone();
+    reasons.dedup();
+    assert_eq!(reasons, ["LockHeld", "Succeeded"], "the former leader wrote: {}", leader.log());
+}
+
+#[tokio::test]
+async fn a_former_leader_that_is_asked_to_stop_does_not_wait_for_its_run_for_ever() {
+    let shop = Shop::new("former").await;
+    let link = crate::support::link::Link::to(shop.namespace.cluster.kubeconfig()).await;
+    let mut leader = Operator::replica(&shop.namespace, Some(link.kubeconfig()));
+    leads(&shop, &leader).await;
+    migrate(&shop, UNTIL_TOLD).await;
+    shop.until(SLEEPING, "1").await;
+    link.cut();
+    let lost = async || leader.says("the Lease is lost").then_some(());
+    shop.namespace.wait_for("the Lease's loss", SOON, lost).await;
+    leader.terminate();
+    let success = shop.namespace.wait_for("the former leader's end", SOON, async || leader.ended()).await;
+    assert!(!success && leader.says("the drain timeout is over"), "{}", leader.log());
+    assert_eq!((shop.ledger().await, shop.tables().await), ("001,002".to_owned(), "log".to_owned()));
+}
+
+#[tokio::test]
+async fn a_leader_from_whom_the_lease_is_taken_ends_and_writes_nothing_more() {
+    let shop = Shop::new("taken").await;
+    let mut leader = Operator::replica(&shop.namespace, None);
+    leads(&shop, &leader).await;
+    let other = r#"{"spec": {"holderIdentity": "another"}}"#;
+    shop.namespace.kubectl(&["patch", "lease", "belay", "--type", "merge", "--patch", other]);
+    let success = shop.namespace.wait_for("the former leader's end", SOON, async || leader.ended()).await;
+    assert!(!success && leader.says("another has taken the Lease"), "{}", leader.log());
+    let holder = shop.namespace.kubectl(&["get", "lease", "belay", "--output", "jsonpath={.spec.holderIdentity}"]);
+    assert_eq!(holder, "another", "it gives back what is its own only");
+}
+
+/// When the Lease was renewed.
+async fn renewed(shop: &Shop) -> String {
+    shop.namespace.kubectl(&["get", "lease", "belay", "--output", "jsonpath={.spec.renewTime}"])
+}
