@@ -357,6 +357,9 @@ pub struct RunStatus {
     /// The number of tries of this script.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<i64>,
+    /// How far a long statement is, in the server's words: "building index: scanning table, 43 %".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<String>,
     /// The sessions that it waits for, at most 20.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]

@@ -45,6 +45,8 @@ pub struct Progress<'a> {
     pub attempt: u32,
     /// The sessions that it waits for, as of now.
     pub waiting_on: &'a [Blocker],
+    /// How far a long statement is, in the server's words: `building index: scanning table, 43 %`.
+    pub progress: Option<&'a str>,
 }
 
 impl RunContext {

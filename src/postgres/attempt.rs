@@ -164,7 +164,7 @@ impl Engine {
             return Sent::Failed { piece: 0, completed: 0, fault };
         };
         let script = &task.scripts[index];
-        let tell = |statement: usize, waiting_on: &[Blocker]| {
+        let tell = |statement: usize, waiting_on: &[Blocker], progress: Option<&str>| {
             (task.progress)(Progress {
                 script,
                 number: task.offset + index + 1,
@@ -174,15 +174,16 @@ impl Engine {
                 line: script.statements.get(statement.saturating_sub(1)).map_or(1, |running| running.start.line),
                 attempt: task.attempt,
                 waiting_on,
+                progress,
             });
         };
-        tell(first + 1, &[]);
+        tell(first + 1, &[], None);
         let backend = session.backend.clone();
         // Runs are tasks, which may move between threads.
         let waited_too_long = AtomicBool::new(false);
         let watch = Watch::new(&self.target, &self.application, &backend, task.attempt, limit, &self.deeds);
         let mut watch = pin!(watch.run(|look| {
-            tell(look.statement.unwrap_or(first + 1), &look.blockers);
+            tell(look.statement.unwrap_or(first + 1), &look.blockers, look.progress.as_deref());
             waited_too_long.store(look.too_long, Ordering::Relaxed);
         }));
         let mut stop = pin!(async {

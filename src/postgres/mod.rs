@@ -32,6 +32,7 @@ mod message;
 mod notice;
 mod outside;
 mod pooler;
+mod progress;
 mod quote;
 mod repair;
 mod retry;

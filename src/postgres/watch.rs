@@ -35,6 +35,8 @@ pub(super) struct Look {
     /// The statement's number, from 1.
     pub statement: Option<usize>,
     pub blockers: Vec<Blocker>,
+    /// How far the statement is, in words.
+    pub progress: Option<String>,
     /// It has waited for locks longer than it may, in all, while others queue behind it: what it runs is cancelled.
     pub too_long: bool,
 }
@@ -140,7 +142,8 @@ impl<'a> Watch<'a> {
         // waitstart is set a moment late: then it counts as no wait.
         let waited = self.waits.in_all(Duration::from_millis(text(first, 9).parse().unwrap_or_default()));
         let statement = statement_of(text(first, 0));
-        Ok(Some((Look { statement, blockers, too_long: waited > self.limit }, waited)))
+        let progress = first.get(15).cloned().flatten();
+        Ok(Some((Look { statement, blockers, progress, too_long: waited > self.limit }, waited)))
     }
 
     /// Does to a blocker what the policy says. That it is not allowed is told, and nothing else changes.

@@ -142,8 +142,9 @@ pub fn applying(o: &Observed, run: &View, place: &Place) -> String {
         };
         format!(" It waits for {who}.{missing}")
     });
+    let progress = place.progress.as_ref().map_or_else(String::new, |progress| format!(": {progress}"));
     format!(
-        "{}, statement {} of {}, line {}{attempt}.{waits} The last version in the ledger when the run began: {}.{backup}",
+        "{}, statement {} of {}, line {}{attempt}{progress}.{waits} The last version in the ledger when the run began: {}.{backup}",
         place.script,
         place.statement,
         place.statements,

@@ -189,6 +189,7 @@ fn tell_run(status: &mut MigrationStatus, o: &Observed, decision: &Decision, say
                 told.line = Some(i64::from(place.line));
                 told.attempts = Some(i64::from(place.attempt));
                 told.waiting_on.clone_from(&place.waiting_on);
+                told.progress.clone_from(&place.progress);
             }
         }
     }

@@ -68,6 +68,8 @@ pub struct Place {
     pub attempt: u32,
     /// The sessions that it waits for.
     pub waiting_on: Vec<WaitingOn>,
+    /// How far the statement is, in the server's words.
+    pub progress: Option<String>,
 }
 
 /// A step in progress.
@@ -412,6 +414,7 @@ fn start_of(plan: &Plan) -> Place {
         line: first.and_then(|script| script.statements.first()).map_or(1, |statement| statement.start.line),
         attempt: 1,
         waiting_on: Vec::new(),
+        progress: None,
     }
 }
 
@@ -423,6 +426,7 @@ fn place_of(progress: &Progress<'_>) -> Place {
         line: progress.line,
         attempt: progress.attempt,
         waiting_on: progress.waiting_on.iter().take(MAX_WAITING_ON).map(waiting_on).collect(),
+        progress: progress.progress.map(str::to_owned),
     }
 }
 
