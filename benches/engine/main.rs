@@ -40,8 +40,9 @@ async fn main() {
     let planned = pairs::nothing_to_do(&server, 5000).await;
     let waiting = locks::measure(&server).await;
     eprintln!("{planned}\n{waiting}");
+    let files = if std::env::temp_dir().starts_with("/dev/shm") { "files in memory; " } else { "" };
     document::write(
         "engine",
-        &format!("{}\n{figures}\n{planned}\n{waiting}", document::circumstances(&server, "", &before)),
+        &format!("{}\n{figures}\n{planned}\n{waiting}", document::circumstances(&server, files, &before)),
     );
 }
