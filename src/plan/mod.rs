@@ -101,9 +101,10 @@ pub fn plan(history: &History, ledger: &Ledger, policy: &Policy) -> Result<Plan,
         return Err(Refusal::TargetBelowCurrent { target: target.version.clone(), current: current.version.clone() });
     }
     let baseline = baseline(history, ledger, policy)?;
+    let applied = ledger.versions();
     let pending: Vec<_> = history
         .scripts()
-        .filter(|script| script.version <= target.version && ledger.row(&script.version).is_none())
+        .filter(|script| script.version <= target.version && !applied.contains(&script.version))
         .filter(|script| baseline.as_ref().is_none_or(|upto| script.version > *upto))
         .map(|script| PlannedScript(script.clone()))
         .collect();
