@@ -11,6 +11,12 @@ pub fn many(count: usize) -> Files {
     (0..count).map(|n| (format!("{:05}_{}.sql", n + 1, KINDS[n % KINDS.len()].0), small(n))).collect()
 }
 
+/// A history of `count` scripts, each with all that [`many`] has ten scripts for: 14 statements.
+pub fn releases(count: usize) -> Files {
+    let whole = |n: usize| (0..KINDS.len()).map(|kind| small(n * KINDS.len() + kind)).collect();
+    (0..count).map(|n| (format!("{:05}_release.sql", n + 1), whole(n))).collect()
+}
+
 /// What a history of many years goes through, time and again: a table is made in the first, and worked on in the others.
 const KINDS: &[(&str, &str)] = &[
     (

@@ -25,12 +25,15 @@ async fn main() {
     }
     let server = Postgres::start();
     let before = document::load();
+    // (what, files, pairs, psql for each file, aim)
     let cases = [
-        Case { what: "300 scripts", files: history::many(300), pairs: 9, per_file: true, aim: 0.90 },
-        Case { what: "5,000 scripts", files: history::many(5000), pairs: 3, per_file: false, aim: 0.90 },
-        Case { what: "one script of 20 MB", files: history::big(20_000_000), pairs: 5, per_file: false, aim: 1.02 },
-        Case { what: "COPY of 1,000,000 rows", files: history::copy(1_000_000), pairs: 5, per_file: false, aim: 1.02 },
+        ("300 scripts of 1 or 2 statements", history::many(300), 9, true, 0.90),
+        ("300 scripts of 14 statements", history::releases(300), 7, true, 0.90),
+        ("5,000 scripts of 1 or 2 statements", history::many(5000), 3, false, 0.90),
+        ("one script of 20 MB", history::big(20_000_000), 5, false, 1.02),
+        ("COPY of 1,000,000 rows", history::copy(1_000_000), 5, false, 1.02),
     ];
+    let cases = cases.map(|(what, files, pairs, per_file, aim)| Case { what, files, pairs, per_file, aim });
     let mut figures = pairs::HEAD.to_owned();
     for case in &cases {
         let row = case.measure(&server).await;
@@ -40,8 +43,9 @@ async fn main() {
     let planned = pairs::nothing_to_do(&server, 5000).await;
     let waiting = locks::measure(&server).await;
     eprintln!("{planned}\n{waiting}");
+    let files = if std::env::temp_dir().starts_with("/dev/shm") { "files in memory; " } else { "" };
     document::write(
         "engine",
-        &format!("{}\n{figures}\n{planned}\n{waiting}", document::circumstances(&server, "", &before)),
+        &format!("{}\n{figures}\n{planned}\n{waiting}", document::circumstances(&server, files, &before)),
     );
 }

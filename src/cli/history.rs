@@ -108,7 +108,8 @@ fn entries<'a>(ledger: &Ledger, scripts: impl Iterator<Item = &'a Script>) -> Ve
     let failed = ledger.hold.as_ref().and_then(|hold| hold.failure.script.as_deref());
     let mut entries: Vec<(Version, Entry)> =
         ledger.rows.iter().map(|row| (row.version.clone(), applied(row))).collect();
-    let pending = scripts.filter(|script| ledger.row(&script.version).is_none());
+    let there = ledger.versions();
+    let pending = scripts.filter(|script| !there.contains(&script.version));
     entries.extend(pending.map(|script| {
         let status = if failed == Some(script.file_name.as_str()) { "failed" } else { "pending" };
         (script.version.clone(), only_in_folder(script, status))

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -57,6 +59,11 @@ impl Ledger {
     /// The highest version that is applied.
     pub fn current(&self) -> Option<&Applied> {
         self.rows.iter().max_by(|a, b| a.version.cmp(&b.version))
+    }
+
+    /// The versions that have a row: for those who ask for many, each of which would go through all rows.
+    pub fn versions(&self) -> BTreeSet<&Version> {
+        self.rows.iter().map(|row| &row.version).collect()
     }
 
     /// The row of this version.
