@@ -50,14 +50,16 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        if matches!(*request.method(), Method::GET | Method::HEAD) {
-            return Box::pin(self.inner.call(request));
-        }
-        if !self.lead.acts() {
+        let acts = self.lead.acts();
+        if !acts && !matches!(*request.method(), Method::GET | Method::HEAD) {
             return Box::pin(async { Err(NotLeading.into()) });
         }
         let (answer, lead) = (self.inner.call(request), self.lead.clone());
-        // A write that waits for a retry when the Lease goes must not be sent after.
+        if !acts {
+            return Box::pin(answer);
+        }
+        // A write that waits for a retry when the Lease goes must not be sent after; and who waits for the answer to a read, from
+        // an API server that may be out of reach, has to let go of what it holds.
         Box::pin(async move {
             tokio::select! {
                 biased;
@@ -104,13 +106,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_write_that_is_under_way_when_the_lease_goes_is_let_go_of() {
-        let lead = Lead::always();
-        let server = service_fn(|_: Request<Body>| std::future::pending::<Result<Infallible, BoxError>>());
-        let mut gated = Gate(lead.clone()).layer(server);
-        let request = Request::builder().method(Method::PATCH).body(Body::empty()).unwrap();
-        let answer = gated.call(request);
-        lead.give_up();
-        assert!(answer.await.unwrap_err().is::<NotLeading>());
+    async fn what_a_leader_still_waits_for_when_the_lease_goes_is_let_go_of() {
+        for method in [Method::PATCH, Method::GET] {
+            let lead = Lead::always();
+            let server = service_fn(|_: Request<Body>| std::future::pending::<Result<Infallible, BoxError>>());
+            let mut gated = Gate(lead.clone()).layer(server);
+            let answer = gated.call(Request::builder().method(method).body(Body::empty()).unwrap());
+            lead.give_up();
+            assert!(answer.await.unwrap_err().is::<NotLeading>());
+        }
     }
 }
