@@ -262,7 +262,9 @@ impl Task {
             (self.setting.wake)();
         }
         if self.cancel.is_cancelled() {
-            self.finish(Reason::Cancelled).await;
+            // A replica that lost its Lease has nobody to close a run that came to its end.
+            let applied = matches!(lock(&self.view).applied, Some(Ok(())));
+            self.finish(if applied { Reason::Succeeded } else { Reason::Cancelled }).await;
         }
         if let Some(engine) = self.engine.take() {
             engine.close().await;
