@@ -34,6 +34,7 @@ fn complete(kind: &str) -> Vec<Value> {
                     "caRef": { "kind": "Secret", "name": "ca", "key": "ca.crt" }
                 },
                 "role": "owner", "searchPath": ["public"], "historySchema": "belay", "interval": "10m",
+                "expect": { "systemIdentifier": "7712054780872700440" },
                 "backup": { "when": "Always", "method": dump, "lockWait": "1m", "maxAge": "1h", "keep": 5 },
                 "locks": {
                     "lockTimeout": "3s", "statementTimeout": "0s", "retryFor": "15m",
@@ -413,7 +414,7 @@ async fn the_defaults_are_those_of_the_documentation() {
         "locks": { "lockTimeout": "3s", "statementTimeout": "0s", "retryFor": "15m" }
     });
     assert_eq!(spec("PostgresDatabase").await, database);
-    assert_eq!(spec("Migration").await, json!({ "transaction": "PerScript", "outOfOrder": "Reject" }));
+    assert_eq!(spec("Migration").await, json!({ "adopt": "None", "transaction": "PerScript", "outOfOrder": "Reject" }));
     assert_eq!(spec("PostgresBackup").await, json!({ "deletionPolicy": "Retain" }));
 }
 
