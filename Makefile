@@ -2,7 +2,7 @@
 # BELAY_KUBECONFIG=<file> makes every target use that cluster instead of one on this machine.
 
 .DEFAULT_GOAL := help
-.PHONY: help cluster cluster-down image deploy demo demo-down test bench generate clean
+.PHONY: help cluster cluster-down image deploy demo demo-down test fuzz bench generate clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ demo-down: ## take the demo away
 
 test: ## every test: formatting, lints, units, PostgreSQL, cluster
 	@tests/run
+
+fuzz: ## the fuzzer on the reader of SQL (SECONDS_OF_FUZZING: 1800; installs cargo-fuzz, needs a C++ compiler)
+	@fuzz/run
 
 bench: ## measure what the documentation claims
 	@tests/cluster/with-cluster tests/bench

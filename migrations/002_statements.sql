@@ -1,5 +1,5 @@
 -- Migration: Statements
--- Description: What ran outside a transaction, statement by statement
+-- Description: What ran outside a transaction, statement by statement; and what the server said in a run
 -- Author: Belay
 -- Date: 2026-11-25
 --
@@ -22,3 +22,6 @@ CREATE TABLE statement (
     before    jsonb,
     PRIMARY KEY (number, statement)
 );
+
+-- Notices and warnings of the run's scripts: the first hundred, each with its script and severity.
+ALTER TABLE run ADD COLUMN notices jsonb;

@@ -16,3 +16,5 @@ pub mod postgres;
 pub mod script;
 pub mod source;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;

@@ -2,9 +2,12 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+use crate::postgres::hear_notices;
 
 /// Overrides what is logged: a level for Belay's own words (`debug`), or tracing's syntax (`belay=debug,kube=info`).
 pub const LOG: &str = "BELAY_LOG";
@@ -32,15 +35,16 @@ pub fn init(reader: Reader) {
         .filter(|text| !text.is_empty())
         .and_then(|text| EnvFilter::try_new(ours(&text)).ok())
         .unwrap_or_else(|| EnvFilter::new(filter));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let _ = match (json, reader) {
-        (true, _) => builder.json().flatten_event(true).with_current_span(true).finish().try_init(),
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match (json, reader) {
+        (true, _) => lines.json().flatten_event(true).with_current_span(true).boxed(),
         (false, Reader::Person { .. }) => {
             let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            builder.with_ansi(colours).without_time().with_target(false).finish().try_init()
+            lines.with_ansi(colours).without_time().with_target(false).boxed()
         }
-        (false, Reader::Collector) => builder.finish().try_init(),
+        (false, Reader::Collector) => lines.boxed(),
     };
+    let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).with(hear_notices()).try_init();
 }
 
 /// A level alone is Belay's own: libraries stay at warnings, and none prints SQL.

@@ -34,10 +34,17 @@ fn complete(kind: &str) -> Vec<Value> {
                     "caRef": { "kind": "Secret", "name": "ca", "key": "ca.crt" }
                 },
                 "role": "owner", "searchPath": ["public"], "historySchema": "belay", "interval": "10m",
+                "expect": { "systemIdentifier": "7712054780872700440" },
                 "backup": { "when": "Always", "method": dump, "lockWait": "1m", "maxAge": "1h", "keep": 5 },
-                "locks": { "lockTimeout": "3s", "statementTimeout": "0s", "retryFor": "15m" }
+                "locks": {
+                    "lockTimeout": "3s", "statementTimeout": "0s", "retryFor": "15m",
+                    "blockers": { "terminateIdleInTransaction": { "olderThan": "5m" } }
+                }
             }),
-            json!({ "connection": { "secretRef": local }, "backup": { "method": { "job": { "template": template } } } }),
+            json!({
+                "connection": { "secretRef": local }, "backup": { "method": { "job": { "template": template } } },
+                "locks": { "blockers": { "cancelApplications": { "names": ["report"] } } }
+            }),
         ],
         "PostgresBackup" => vec![
             json!({ "databaseRef": local, "method": dump, "deletionPolicy": "Retain" }),
@@ -45,9 +52,9 @@ fn complete(kind: &str) -> Vec<Value> {
         ],
         "Migration" => vec![
             json!({
-                "databaseRef": local, "target": "3", "transaction": "PerScript", "outOfOrder": "Reject", "baseline": "0",
+                "databaseRef": local, "target": "3", "transaction": "PerScript", "outOfOrder": "Reject", "baseline": "0", "adopt": "Auto",
                 "backup": { "when": "Always" }, "suspend": true,
-                "source": { "configMaps": [local], "digest": format!("sha256:{}", "0".repeat(64)) },
+                "source": { "configMaps": [local], "layout": "golang-migrate", "digest": format!("sha256:{}", "0".repeat(64)) },
                 "healthChecks": [{ "name": "a", "sql": { "query": "select true" }, "timeout": "60s", "interval": "2s" }]
             }),
             json!({
@@ -146,6 +153,15 @@ fn rules() -> Vec<Rule> {
         },
         Rule {
             kind: "PostgresDatabase",
+            message: "exactly one of terminateIdleInTransaction and cancelApplications must be set",
+            taken: vec![Set(0, vec![]), Set(1, vec![]), Set(0, vec![("spec.locks.blockers", Value::Null)])],
+            refused: vec![
+                Set(0, vec![("spec.locks.blockers.cancelApplications", json!({ "names": ["a"] }))]),
+                Set(0, vec![("spec.locks.blockers", json!({}))]),
+            ],
+        },
+        Rule {
+            kind: "PostgresDatabase",
             message: "exactly one of pgDump and job must be set",
             taken: vec![Set(0, vec![]), Set(1, vec![])],
             refused: vec![
@@ -190,7 +206,10 @@ fn complete_status(kind: &str) -> Value {
     });
     let specific = match kind {
         "Migration" => json!({
-            "plan": [{ "version": "1", "description": "a", "mode": "Transaction", "statements": 1, "rollback": "no" }],
+            "plan": [{
+                "version": "1", "description": "a", "mode": "Transaction", "statements": 1, "rollback": "no",
+                "locks": ["a: ACCESS EXCLUSIVE"], "destructive": "line 1: DROP TABLE"
+            }],
             "run": {
                 "id": "a", "startedAt": "a",
                 "waitingOn": [{ "pid": 1, "user": "a", "application": "a", "relations": ["a"], "lock": "a" }]
@@ -395,7 +414,7 @@ async fn the_defaults_are_those_of_the_documentation() {
         "locks": { "lockTimeout": "3s", "statementTimeout": "0s", "retryFor": "15m" }
     });
     assert_eq!(spec("PostgresDatabase").await, database);
-    assert_eq!(spec("Migration").await, json!({ "transaction": "PerScript", "outOfOrder": "Reject" }));
+    assert_eq!(spec("Migration").await, json!({ "adopt": "None", "transaction": "PerScript", "outOfOrder": "Reject" }));
     assert_eq!(spec("PostgresBackup").await, json!({ "deletionPolicy": "Retain" }));
 }
 

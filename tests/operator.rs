@@ -7,6 +7,8 @@ mod claims;
 mod deaths;
 #[path = "operator/holds.rs"]
 mod holds;
+#[path = "operator/identity.rs"]
+mod identity;
 #[path = "operator/inputs.rs"]
 mod inputs;
 #[path = "operator/leader.rs"]

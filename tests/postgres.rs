@@ -3,17 +3,27 @@
 mod support;
 
 mod postgres {
+    mod adopt;
     mod apply;
+    mod blockers;
     mod cancel;
     mod connect;
     mod copy;
+    mod corpus;
+    mod effect_examples;
+    mod effects;
+    mod failover;
     mod guard;
     mod ledger;
     mod lock;
     mod locks;
     mod lost;
+    mod majors;
+    mod mutations;
     mod outside;
     mod pooler;
+    mod psql;
+    mod reading;
     mod scripts;
     mod tls;
 }

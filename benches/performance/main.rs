@@ -5,8 +5,11 @@
 
 mod audit;
 mod backup;
+#[path = "../shared/document.rs"]
 mod document;
+mod reading;
 mod ready;
+#[path = "../shared/sample.rs"]
 mod sample;
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -19,6 +22,13 @@ use support::postgres::Postgres;
 async fn main() {
     // `cargo test --all-targets` runs benches too, without this argument.
     if !std::env::args().any(|argument| argument == "--bench") {
+        return;
+    }
+    let reading = format!("{}\n{}", document::machine(), reading::measure());
+    eprintln!("{reading}");
+    document::write("reading", &reading);
+    // `cargo bench --bench performance reading` needs no cluster.
+    if std::env::args().any(|argument| argument == "reading") {
         return;
     }
     let cluster = Cluster::connect().await;
@@ -38,10 +48,15 @@ async fn main() {
     eprintln!("{backed_up}");
     let figures = format!(
         "{}\n{}\n### With a backup\n\n{backed_up}",
-        document::circumstances(&cluster, &server, &before).await,
+        document::circumstances(&server, &kubernetes(&cluster).await, &before),
         ready.markdown(),
     );
-    document::write(&figures);
+    document::write("measured", &figures);
+}
+
+async fn kubernetes(cluster: &Cluster) -> String {
+    let version = cluster.client.apiserver_version().await.map_or_else(|_| "?".to_owned(), |info| info.git_version);
+    format!("Kubernetes {version}; ")
 }
 
 /// A throwaway server; where the cluster's node is this machine, its Pods reach it too.

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use clap::ValueEnum;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -51,6 +52,9 @@ pub struct MigrationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 100), regex(pattern = "^[0-9]+$"))]
     pub baseline: Option<String>,
+    /// With an empty ledger and no baseline: whether what another tool's ledger says was applied is recorded, not run.
+    #[serde(default)]
+    pub adopt: Adopt,
     /// Overrides the Database's backup policy, only towards more safety.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<BackupOverride>,
@@ -77,10 +81,72 @@ pub struct Source {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxProperties" = 1000))]
     pub inline: Option<BTreeMap<String, String>>,
+    /// How the files are called and divided. Absent: belay. Where a folder names a script (diesel, prisma), a key of a
+    /// ConfigMap, which can hold no slash, has two underscores in its place: 2024-01-01-000000_users__up.sql.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layout: Option<Layout>,
     /// As `belay digest` prints it: run only this content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 71), regex(pattern = "^sha256:[0-9a-f]{64}$"))]
     pub digest: Option<String>,
+}
+
+/// Whose names and marks the files have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Layout {
+    /// 001_x.sql, and 001_x.down.sql or rollback lines
+    #[default]
+    Belay,
+    /// 1_x.up.sql and 1_x.down.sql
+    GolangMigrate,
+    /// 1_x.sql, with -- +goose Up and -- +goose Down
+    Goose,
+    /// 1_x.sql, with -- migrate:up and -- migrate:down
+    Dbmate,
+    /// 1_x/up.sql and 1_x/down.sql
+    Diesel,
+    /// 1_x.sql, or 1_x.up.sql and 1_x.down.sql
+    Sqlx,
+    /// V1__x.sql
+    Refinery,
+    /// V1__x.sql and U1__x.sql
+    Flyway,
+    /// 1_x/migration.sql
+    Prisma,
+    /// The one of these that fits all of the files
+    Auto,
+}
+
+impl Layout {
+    /// Every layout that files may have.
+    pub const NAMED: &'static [Self] = &[
+        Self::Belay,
+        Self::GolangMigrate,
+        Self::Goose,
+        Self::Dbmate,
+        Self::Diesel,
+        Self::Sqlx,
+        Self::Refinery,
+        Self::Flyway,
+        Self::Prisma,
+    ];
+
+    /// As specs and arguments have it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Belay => "belay",
+            Self::GolangMigrate => "golang-migrate",
+            Self::Goose => "goose",
+            Self::Dbmate => "dbmate",
+            Self::Diesel => "diesel",
+            Self::Sqlx => "sqlx",
+            Self::Refinery => "refinery",
+            Self::Flyway => "flyway",
+            Self::Prisma => "prisma",
+            Self::Auto => "auto",
+        }
+    }
 }
 
 /// How scripts share transactions.
@@ -101,6 +167,16 @@ pub enum OutOfOrder {
     Reject,
     /// It is applied.
     Allow,
+}
+
+/// Whether the ledger of another tool is taken over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Adopt {
+    /// It is not looked at.
+    #[default]
+    None,
+    /// The one that is there is: of Flyway, golang-migrate, goose, dbmate, Rails, sqlx, refinery, diesel or Prisma.
+    Auto,
 }
 
 /// Overrides the Database's backup policy, only towards more safety.
@@ -236,12 +312,21 @@ pub struct MigrationStatus {
 pub struct PlannedScriptStatus {
     pub version: String,
     pub description: String,
-    /// Transaction; NoTransaction: statement by statement; or Baseline: recorded, not run.
+    /// Transaction; NoTransaction: statement by statement; or Baseline, or Adopt: recorded, not run.
     pub mode: String,
     /// The number of statements.
     pub statements: i64,
     /// Whether the script brings its own rollback: yes, no, or "not SQL", which counts as none.
     pub rollback: String,
+    /// What it locks of what is there, the strongest first: "tickets: ACCESS EXCLUSIVE". Told from its text: partitions,
+    /// and what triggers and views reach, are not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub locks: Vec<String>,
+    /// The first statement after which data that was there could be gone, or not be what it was: "line 3: DROP TABLE".
+    /// Absent: there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destructive: Option<String>,
 }
 
 /// A run in progress.
@@ -272,34 +357,45 @@ pub struct RunStatus {
     /// The number of tries of this script.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<i64>,
+    /// How far a long statement is, in the server's words: "building index: scanning table, 43 %".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<String>,
     /// The sessions that it waits for, at most 20.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub waiting_on: Vec<WaitingOn>,
 }
 
-/// A session that a run waits for. Never its query's text, which may hold rows' values.
+/// A session, or a prepared transaction, that a run waits for. Never its query's text, which may hold rows' values.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WaitingOn {
+    /// 0: a prepared transaction, which has no session.
     pub pid: i32,
     pub user: String,
     pub application: String,
     /// As pg_stat_activity has it: idle in transaction. Absent: the login may not see it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
-    /// The first word of what it runs, or ran last: UPDATE.
+    /// The first word of what it runs, or ran last: UPDATE; or autovacuum, and whether that is to prevent wraparound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
     /// The relations that the run waits to lock.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub relations: Vec<String>,
-    /// The lock that the run asks for: AccessExclusiveLock.
+    /// The lock that the run asks for: AccessExclusiveLock. Of what is no relation, it says what it is: ShareLock
+    /// (transactionid).
     pub lock: String,
     /// Since when its transaction is open. RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
+    /// The name under which a transaction was prepared: COMMIT PREPARED or ROLLBACK PREPARED ends it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gid: Option<String>,
+    /// What Belay's login lacks to see more of it, or to end it: a GRANT.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
 }
 
 /// What stopped a run, in the server's own words where it said some.

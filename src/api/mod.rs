@@ -29,6 +29,10 @@ pub const GROUP: &str = "belay.dev";
 /// On a Migration, an RFC 3339 time: asks for another try of a plan that was held before that time.
 pub const REQUESTED_AT: &str = "belay.dev/requestedAt";
 
+/// On a PostgresDatabase, `<systemIdentifier>/<oid>/<version>`: accepts just this server, database and ledger where another
+/// one was known, and nothing else does.
+pub const ACCEPT: &str = "belay.dev/accept";
+
 /// Held by a Migration while a run is in progress, so that a deletion cancels the run first.
 pub const RUN_FINALIZER: &str = "belay.dev/run";
 

@@ -51,9 +51,21 @@ pub struct PostgresDatabaseSpec {
     /// How long scripts may wait, and make others wait.
     #[serde(default)]
     pub locks: LockPolicy,
+    /// Refuse any other server, from the first contact on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<Expect>,
     /// Identity and ledger are read again this often.
     #[serde(default = "default_interval")]
     pub interval: Duration,
+}
+
+/// What the server must be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Expect {
+    /// As `SELECT system_identifier FROM pg_control_system()` has it.
+    #[schemars(length(min = 1, max = 20), regex(pattern = "^[0-9]+$"))]
+    pub system_identifier: String,
 }
 
 /// Where the server is, and as whom to connect.
@@ -135,11 +147,15 @@ pub struct BackupPolicy {
     pub keep: u32,
 }
 
-/// Whether a run that applies scripts is preceded by a backup.
+/// Whether a run that applies scripts is preceded by a backup. The later of two is the safer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum BackupWhen {
     /// No backup.
     Never,
+    /// Before a run with a script after which data that was there could be gone, or not be what it was: DROP TABLE,
+    /// TRUNCATE, DELETE or UPDATE without WHERE, a column dropped or of another type, DO, CALL, and functions that are
+    /// not known. What triggers and views reach is not looked at.
+    BeforeDestructive,
     /// Before every run that applies scripts.
     #[default]
     Always,
@@ -218,6 +234,40 @@ pub struct LockPolicy {
     /// How long to keep trying for locks, or for a lost server, before the run fails.
     #[serde(default = "default_retry_for")]
     pub retry_for: Duration,
+    /// What is done to sessions that keep a script waiting for locks. Absent: they are shown in status.run.waitingOn, and
+    /// waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blockers: Option<BlockerPolicy>,
+}
+
+/// What is done to sessions that keep a script waiting for locks: exactly one of the fields. Never anything to another
+/// Belay's session, nor to an autovacuum: the server itself sends those away that may go.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("has(self.terminateIdleInTransaction) != has(self.cancelApplications)").message("exactly one of terminateIdleInTransaction and cancelApplications must be set"))]
+#[serde(rename_all = "camelCase")]
+pub struct BlockerPolicy {
+    /// Sessions that sit idle in a transaction are ended, by pg_terminate_backend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminate_idle_in_transaction: Option<TerminateIdle>,
+    /// What sessions of these applications run is cancelled, by pg_cancel_backend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel_applications: Option<CancelApplications>,
+}
+
+/// Which sessions that sit idle in a transaction are ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TerminateIdle {
+    /// Those that are idle for longer than this.
+    pub older_than: Duration,
+}
+
+/// The applications whose statements are cancelled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CancelApplications {
+    /// As pg_stat_activity's application_name has them.
+    #[schemars(length(min = 1, max = 20), inner(length(min = 1, max = 63)))]
+    pub names: Vec<String>,
 }
 
 /// What Belay saw of the database.
@@ -283,6 +333,7 @@ impl Default for LockPolicy {
             lock_timeout: default_lock_timeout(),
             statement_timeout: default_statement_timeout(),
             retry_for: default_retry_for(),
+            blockers: None,
         }
     }
 }

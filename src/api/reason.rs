@@ -90,8 +90,10 @@ reasons! {
         "Point the Database's host at the primary.";
     UnsupportedServer: Stalled, "The server is older than PostgreSQL 14, or its ledger is of a newer Belay.",
         "Upgrade the server, or Belay, as the message says.";
-    IdentityChanged: Stalled, "A connection that was lost in mid-run led to another server or database: its system identifier or OID differs.",
-        "Find out which server is the right one, point the Database's host at it, then set belay.dev/requestedAt.";
+    IdentityChanged: Stalled, "Another server or database answers than the one that was known: its system identifier or OID differs.",
+        "Find out which is the right one. Point the Database's host at it; or annotate the PostgresDatabase with belay.dev/accept, as the message shows.";
+    LedgerWentBack: Stalled, "The ledger shows a lower version than it has shown: somebody restored the database.",
+        "Find out who, and what else was lost; then annotate the PostgresDatabase with belay.dev/accept, as the message shows.";
     ChecksumMismatch: Stalled, "A script was edited after it was applied.",
         "Put the script back as it was, and write the change as a new script; or `belay repair` when the edit changes nothing.";
     MissingScript: Stalled, "A script that was applied is no longer in the source, or was renamed.",
@@ -104,6 +106,8 @@ reasons! {
         "Change the line that the message names.";
     BaselineRequired: Stalled, "The ledger is empty, but the database already has tables.",
         "If the address is right, set spec.baseline to the version that the database is at (\"0\": before the first script).";
+    AdoptionRefused: Stalled, "spec.adopt is Auto, but another tool's ledger cannot be taken at its word: it marks a script as failed, or there are two.",
+        "Mend it with that tool; or set spec.baseline to the version that the database is at.";
     DatabaseInUse: Stalled, "Another Migration keeps this database's ledger.",
         "Delete one of the two, or use another historySchema.";
     BackupNotConfigured: Stalled, "A backup is asked for, but the Database has no backup.method.",

@@ -10,13 +10,13 @@ use super::exit::{self, Exit};
 use super::output::{self, Format, count};
 use super::plan::told_hold;
 use super::progress::Printer;
-use super::source::{self, Folder};
+use super::source::Folder;
 use super::summary::{self, ScriptSummary};
 use super::target::{Database, LockOptions, PlanOptions};
 use super::{excerpt, interrupt, session};
 use crate::api::{Failure, Reason};
 use crate::plan::{Ledger, Plan, PlannedScript, Policy, plan};
-use crate::postgres::{ApplyError, Engine, Locks, RunContext, RunIntent};
+use crate::postgres::{ApplyError, Engine, Locks, Notice, RunContext, RunIntent};
 use crate::script::{History, Script};
 
 /// Apply the pending scripts, each in a transaction with its row of the ledger.
@@ -65,6 +65,9 @@ struct Document {
     pending: Option<usize>,
     applied: Vec<ScriptSummary>,
     baseline: Vec<ScriptSummary>,
+    /// What the server said while the scripts ran.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notices: Vec<Notice>,
     #[serde(skip_serializing_if = "Option::is_none")]
     failure: Option<Failure>,
 }
@@ -79,7 +82,7 @@ struct Ran {
 
 impl Apply {
     pub async fn run(self) -> Result<Exit, CliError> {
-        let history = source::read(&self.folder.folder)?;
+        let history = self.folder.read()?;
         let cancel = interrupt::listen();
         let locks = Locks::from(self.locks);
         let mut engine = tokio::select! {
@@ -144,9 +147,9 @@ impl Apply {
             backup: None,
         };
         engine.begin_run(&intent).await?;
-        engine.record_baseline(&run, &planned.baseline).await?;
+        engine.record_present(&run, planned, cancel).await?;
         for script in &planned.baseline {
-            self.say(&output::table(None, &[ScriptSummary::new(script, summary::Mode::Baseline).row()], "  "));
+            self.say(&output::table(None, &[ScriptSummary::new(script, summary::Mode::recorded(planned)).row()], "  "));
         }
         let printer = Printer::new(&planned.pending, policy.transaction, self.output == Format::Table);
         let since = Instant::now();
@@ -183,6 +186,9 @@ impl Apply {
             (None, None) => String::new(),
             (None, Some(_)) => "Where the database is could not be read back: `belay status` says it".to_owned(),
         };
+        for notice in engine.notices().iter().filter(|_| self.output == Format::Table) {
+            output::tell(&output::printable(&format!("{}: {}: {}", notice.script, notice.severity, notice.message)));
+        }
         if self.output == Format::Table {
             match &ended {
                 Ok(()) if id.is_some() => {
@@ -212,8 +218,9 @@ impl Apply {
             version,
             target: planned.to.to_string(),
             pending: (id.is_none() || after.is_some()).then(|| planned.pending.len() - applied.len()),
-            baseline: recorded.map(|script| ScriptSummary::new(script, summary::Mode::Baseline)).collect(),
+            baseline: recorded.map(|script| ScriptSummary::new(script, summary::Mode::recorded(planned))).collect(),
             applied: applied.into_iter().map(|script| ScriptSummary::new(script, mode(script))).collect(),
+            notices: engine.notices().to_vec(),
             failure,
         };
         output::print(&output::document(self.output, &document))?;

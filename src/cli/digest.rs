@@ -15,11 +15,13 @@ pub struct Digest {
     /// Folders, or files with ConfigMaps as `kubectl get -o yaml` prints them; several are merged
     #[arg(value_name = "FOLDER", default_value = "migrations")]
     paths: Vec<PathBuf>,
+    #[command(flatten)]
+    layout: source::LayoutOption,
 }
 
 impl Digest {
     pub fn run(self) -> Result<Exit, CliError> {
-        let history = source::merge(&self.paths)?;
+        let history = source::merge(&self.paths, self.layout)?;
         output::print(&format!("{}\n", history.digest()))?;
         Ok(Exit::Done)
     }

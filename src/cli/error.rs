@@ -113,6 +113,7 @@ fn of_refusal(refusal: &Refusal, message: String) -> Failure {
         Refusal::ChecksumMismatch { script, .. }
         | Refusal::MissingScript { script, .. }
         | Refusal::OutOfOrder { script, .. }
+        | Refusal::ForeignChecksum { script, .. }
         | Refusal::Renamed { is: script, .. } => failure.script = Some(script.clone()),
         _ => {}
     }

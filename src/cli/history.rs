@@ -5,7 +5,7 @@ use super::error::CliError;
 use super::exit::{self, Exit};
 use super::output::{self, Format, capital, moment};
 use super::session;
-use super::source::{self, OptionalFolder};
+use super::source::OptionalFolder;
 use super::target::Database;
 use crate::plan::{Applied, Ledger};
 use crate::postgres::Locks;
@@ -49,7 +49,7 @@ struct Entry {
     date: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     author: Option<String>,
-    /// applied, baseline, retired, pending or failed.
+    /// applied, baseline, adopted, retired, pending or failed.
     status: &'static str,
     checksum: String,
     #[serde(flatten)]
@@ -88,7 +88,7 @@ impl History {
     }
 
     pub async fn run(self) -> Result<Exit, CliError> {
-        let source = self.folder.folder.as_deref().map(source::read).transpose()?;
+        let source = self.folder.read()?;
         let mut engine = session::connect(&self.database, Locks::default()).await?;
         let ledger = engine.ledger().await?;
         let entries = entries(&ledger, source.iter().flat_map(|history| history.scripts()).map(AsRef::as_ref));
@@ -108,7 +108,8 @@ fn entries<'a>(ledger: &Ledger, scripts: impl Iterator<Item = &'a Script>) -> Ve
     let failed = ledger.hold.as_ref().and_then(|hold| hold.failure.script.as_deref());
     let mut entries: Vec<(Version, Entry)> =
         ledger.rows.iter().map(|row| (row.version.clone(), applied(row))).collect();
-    let pending = scripts.filter(|script| ledger.row(&script.version).is_none());
+    let there = ledger.versions();
+    let pending = scripts.filter(|script| !there.contains(&script.version));
     entries.extend(pending.map(|script| {
         let status = if failed == Some(script.file_name.as_str()) { "failed" } else { "pending" };
         (script.version.clone(), only_in_folder(script, status))
@@ -127,6 +128,7 @@ fn applied(row: &Applied) -> Entry {
         status: match row.mode.as_str() {
             _ if row.retired => "retired",
             "baseline" => "baseline",
+            "adopted" => "adopted",
             _ => "applied",
         },
         checksum: row.checksum.to_string(),

@@ -8,6 +8,7 @@ use clap::Args;
 use super::error::CliError;
 use super::exit::Exit;
 use super::{numbering, output, session, source};
+use crate::api::Layout;
 use crate::script::History;
 
 /// Write the next script of a folder, with its header to fill in.
@@ -59,7 +60,7 @@ fn names(folder: &Path) -> Result<History, CliError> {
     if !folder.exists() {
         return Ok(History::from_files([]).unwrap_or_else(|_| unreachable!("no file is no faulty file")));
     }
-    let files = source::files(folder)?.into_iter().map(|(name, _)| (name, b"SELECT 1".to_vec()));
+    let files = source::files(folder, Layout::Belay)?.into_iter().map(|(name, _)| (name, b"SELECT 1".to_vec()));
     History::from_files(files).map_err(|faults| CliError::InvalidSource { place: folder.display().to_string(), faults })
 }
 

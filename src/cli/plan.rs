@@ -5,7 +5,7 @@ use super::error::CliError;
 use super::exit::{self, Exit};
 use super::output::{self, Format};
 use super::session;
-use super::source::{self, Folder};
+use super::source::Folder;
 use super::summary::{self, HoldSummary, ScriptSummary};
 use super::target::{Database, LockOptions, PlanOptions};
 use crate::plan::{Ledger, Plan as Planned, plan};
@@ -58,7 +58,7 @@ struct Document {
 
 impl Plan {
     pub async fn run(self) -> Result<Exit, CliError> {
-        let history = source::read(&self.folder.folder)?;
+        let history = self.folder.read()?;
         let policy = self.options.policy(&self.database);
         let mut engine = session::connect(&self.database, self.locks.into()).await?;
         let ledger = engine.ledger().await?;

@@ -7,7 +7,7 @@ use super::output;
 use super::summary::{Mode, ScriptSummary};
 use crate::api::TransactionMode;
 use crate::plan::PlannedScript;
-use crate::postgres::Progress;
+use crate::postgres::{Blocker, Progress};
 
 /// Prints the lines of one run.
 pub struct Printer {
@@ -24,6 +24,8 @@ struct Current {
     /// From 1.
     number: usize,
     attempt: u32,
+    /// Whom it was said to wait for, by pid.
+    waits_for: Option<i32>,
     since: Instant,
 }
 
@@ -57,6 +59,12 @@ impl Printer {
                     current.attempt = progress.attempt;
                     write(&format!("try {}… ", progress.attempt));
                 }
+                if let Some(blocker) = progress.waiting_on.first()
+                    && current.waits_for != Some(blocker.pid)
+                {
+                    current.waits_for = Some(blocker.pid);
+                    write(&output::printable(&format!("waits for {}… ", told(blocker))));
+                }
                 return;
             }
             let back = progress.number < current.number;
@@ -65,7 +73,8 @@ impl Printer {
         let line = self.lines.get(progress.number - 1).map(String::as_str).unwrap_or_default();
         let again = if progress.attempt > 1 { format!("try {}… ", progress.attempt) } else { String::new() };
         write(&format!("{line}{again}"));
-        *state = Some(Current { number: progress.number, attempt: progress.attempt, since: Instant::now() });
+        let since = Instant::now();
+        *state = Some(Current { number: progress.number, attempt: progress.attempt, waits_for: None, since });
     }
 
     /// The run is over.
@@ -83,6 +92,15 @@ impl Printer {
 
     fn over(&self, took: Duration) -> String {
         format!("{}, {}\n", if self.together { "run" } else { "applied" }, seconds(took))
+    }
+}
+
+/// Who keeps a script waiting, in a few words.
+fn told(blocker: &Blocker) -> String {
+    match (&blocker.gid, &blocker.command) {
+        (Some(gid), _) => format!("prepared transaction {gid:?}"),
+        (None, Some(command)) if command.starts_with("autovacuum") => format!("{command}, pid {}", blocker.pid),
+        (None, _) => format!("pid {} ({}, user {})", blocker.pid, blocker.application, blocker.user),
     }
 }
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 use super::error::CliError;
 use super::exit::{self, Exit};
 use super::output::{self, Format, count};
-use super::source::{self, Folder};
+use super::source::Folder;
 use super::target::{Database, LockOptions};
 use super::{changes, interrupt, session};
 use crate::plan::{Drift, Ledger, drift};
@@ -88,7 +88,7 @@ struct Now {
 
 impl Repair {
     pub async fn run(self) -> Result<Exit, CliError> {
-        let history = source::read(&self.folder.folder)?;
+        let history = self.folder.read()?;
         let cancel = interrupt::listen();
         let locks = Locks::from(self.locks);
         let mut engine = tokio::select! {

@@ -7,15 +7,26 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use serde::Deserialize;
 
 use super::error::CliError;
+use crate::api::Layout;
 use crate::script::History;
-use crate::source::folder;
+use crate::source::{folder, layout};
 
 /// The folder that a command works on.
 #[derive(Args, Debug)]
 pub struct Folder {
     /// The folder of <version>_<description>.sql files; or a file with ConfigMaps, as `kubectl get -o yaml` prints them
     #[arg(value_name = "FOLDER", default_value = "migrations")]
-    pub folder: PathBuf,
+    folder: PathBuf,
+    #[command(flatten)]
+    layout: LayoutOption,
+}
+
+/// Whose names and marks the files have.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct LayoutOption {
+    /// Whose names and marks the files have; a Migration says it in spec.source.layout
+    #[arg(long, value_name = "LAYOUT", default_value = "belay")]
+    layout: Layout,
 }
 
 /// The folder, for commands that can do without.
@@ -23,33 +34,45 @@ pub struct Folder {
 pub struct OptionalFolder {
     /// The folder of <version>_<description>.sql files, to tell what is pending
     #[arg(value_name = "FOLDER")]
-    pub folder: Option<PathBuf>,
+    folder: Option<PathBuf>,
+    #[command(flatten)]
+    layout: LayoutOption,
 }
 
-/// The history in this folder, or in the ConfigMaps of this file. Every faulty file is told.
-pub fn read(path: &Path) -> Result<History, CliError> {
-    merge(std::slice::from_ref(&path))
+impl Folder {
+    /// The history in the folder, or in the ConfigMaps of the file. Every faulty file is told.
+    pub fn read(&self) -> Result<History, CliError> {
+        merge(std::slice::from_ref(&self.folder), self.layout)
+    }
+}
+
+impl OptionalFolder {
+    /// The same; none where no folder was given.
+    pub fn read(&self) -> Result<Option<History>, CliError> {
+        self.folder.as_ref().map(|folder| merge(std::slice::from_ref(folder), self.layout)).transpose()
+    }
 }
 
 /// One history out of several places, as `spec.source.configMaps` merges them.
-pub fn merge(paths: &[impl AsRef<Path>]) -> Result<History, CliError> {
+pub fn merge(paths: &[impl AsRef<Path>], LayoutOption { layout }: LayoutOption) -> Result<History, CliError> {
     let mut files = Vec::new();
     for path in paths {
-        files.extend(self::files(path.as_ref())?);
+        files.extend(self::files(path.as_ref(), layout)?);
     }
     let places: Vec<_> = paths.iter().map(|path| path.as_ref().display().to_string()).collect();
-    History::from_files(files).map_err(|faults| CliError::InvalidSource { place: places.join(", "), faults })
+    layout::read(layout, files).map_err(|faults| CliError::InvalidSource { place: places.join(", "), faults })
 }
 
-/// Names and bytes.
-pub fn files(path: &Path) -> Result<Vec<(String, Vec<u8>)>, CliError> {
+/// Names and bytes of what this layout may care about.
+pub fn files(path: &Path, layout: Layout) -> Result<Vec<(String, Vec<u8>)>, CliError> {
     // A URL in the wrong place may carry a password: it is not repeated.
     if path.to_str().is_some_and(|text| text.contains("://")) {
         return Err(CliError::UrlAsFolder);
     }
-    match path.is_file() {
-        true => config_maps(path),
-        false => Ok(folder::read(path)?),
+    match layout {
+        _ if path.is_file() => config_maps(path),
+        Layout::Belay => Ok(folder::read(path)?),
+        _ => Ok(folder::read_with_folders(path)?),
     }
 }
 

@@ -5,7 +5,7 @@ use super::error::{CliError, describe};
 use super::exit::{self, Exit};
 use super::output::{self, Format, capital, count, moment};
 use super::session;
-use super::source::{self, OptionalFolder};
+use super::source::OptionalFolder;
 use super::summary::{self, HoldSummary};
 use super::target::{Database, PlanOptions};
 use crate::api::Failure;
@@ -101,7 +101,7 @@ struct Ahead {
 
 impl Status {
     pub async fn run(self) -> Result<Exit, CliError> {
-        let history = self.folder.folder.as_deref().map(source::read).transpose()?;
+        let history = self.folder.read()?;
         let mut engine = session::connect(&self.database, Locks::default()).await?;
         let ledger = engine.ledger().await?;
         let size = engine.size_bytes().await?;

@@ -18,12 +18,24 @@ pub struct ScriptSummary {
     pub author: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub date: Option<String>,
-    /// Transaction, SharedTransaction, NoTransaction, or Baseline: recorded, not run.
+    /// Transaction, SharedTransaction, NoTransaction; or Baseline, or Adopt: recorded, not run.
     pub mode: &'static str,
     pub statements: usize,
     /// yes, no, or "not SQL", which counts as none.
     pub rollback: &'static str,
+    /// What it locks of what is there, the strongest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub locks: Vec<String>,
+    /// The first statement after which data that was there could be gone, or not be what it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destructive: Option<String>,
+    /// The strongest lock, with the command that takes it.
+    #[serde(skip)]
+    strongest: Option<String>,
 }
+
+/// The most locks that a document lists for a script, as status.plan does.
+const MOST_LOCKS: usize = 10;
 
 /// How a script of a plan gets into the ledger.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,9 +44,15 @@ pub enum Mode {
     SharedTransaction,
     NoTransaction,
     Baseline,
+    Adopt,
 }
 
 impl Mode {
+    /// Of the scripts that a plan records, and does not run.
+    pub fn recorded(plan: &Plan) -> Self {
+        if plan.adopted.is_some() { Self::Adopt } else { Self::Baseline }
+    }
+
     /// Of a script of a plan that runs so many.
     pub fn of(script: &Script, transaction: TransactionMode, pending: usize) -> Self {
         match transaction {
@@ -47,6 +65,7 @@ impl Mode {
 
 impl ScriptSummary {
     pub fn new(script: &Script, mode: Mode) -> Self {
+        let runs = mode != Mode::Baseline;
         Self {
             version: script.version.to_string(),
             description: script.title().to_owned(),
@@ -58,6 +77,7 @@ impl ScriptSummary {
                 Mode::SharedTransaction => "SharedTransaction",
                 Mode::NoTransaction => "NoTransaction",
                 Mode::Baseline => "Baseline",
+                Mode::Adopt => "Adopt",
             },
             statements: script.statements.len(),
             rollback: match &script.rollback {
@@ -66,13 +86,16 @@ impl ScriptSummary {
                 Rollback::NotSql(_) => "not SQL",
                 Rollback::Unsupported(..) => "not runnable",
             },
+            locks: if runs { script.lock_lines(MOST_LOCKS) } else { Vec::new() },
+            destructive: script.destructive_line().filter(|_| runs),
+            strongest: strongest(script).filter(|_| runs),
         }
     }
 
-    /// Version, description, author, mode, statements, rollback.
+    /// Version, description, author, mode, statements, rollback, the strongest lock, what is destructive.
     pub fn row(&self) -> Vec<String> {
         let mode = match self.mode {
-            "Baseline" => "recorded, not run",
+            "Baseline" | "Adopt" => "recorded, not run",
             "SharedTransaction" => "in one transaction with the others",
             "NoTransaction" => "statement by statement",
             _ => "in a transaction",
@@ -84,15 +107,28 @@ impl ScriptSummary {
             mode.to_owned(),
             count(self.statements, "statement"),
             format!("rollback: {}", self.rollback),
+            self.strongest.clone().unwrap_or_default(),
+            self.destructive.as_ref().map(|what| format!("destructive, {what}")).unwrap_or_default(),
         ]
     }
+}
+
+/// `ALTER TABLE tickets: ACCESS EXCLUSIVE, 2 more`; what no statement names counts among the others.
+fn strongest(script: &Script) -> Option<String> {
+    let (locks, more) = (script.locks(), script.more_locks());
+    let others = (locks.len() + more.len()).checked_sub(1)?;
+    let first = match locks.first() {
+        Some(lock) => format!("{} {}: {}", lock.command, lock.relation, lock.mode),
+        None => more.first().map(|what| format!("locks {what}"))?,
+    };
+    Some(if others > 0 { format!("{first}, {others} more") } else { first })
 }
 
 /// The scripts of a plan, those to be recorded first.
 pub fn scripts(plan: &Plan, transaction: TransactionMode) -> (Vec<ScriptSummary>, Vec<ScriptSummary>) {
     let mode = |script: &Script| Mode::of(script, transaction, plan.pending.len());
     (
-        plan.baseline.iter().map(|script| ScriptSummary::new(script, Mode::Baseline)).collect(),
+        plan.baseline.iter().map(|script| ScriptSummary::new(script, Mode::recorded(plan))).collect(),
         plan.pending.iter().map(|script| ScriptSummary::new(script, mode(script))).collect(),
     )
 }
@@ -102,7 +138,8 @@ pub fn what(plan: &Plan) -> String {
     let mut parts = Vec::new();
     if let Some(last) = plan.baseline.last() {
         let scripts = count(plan.baseline.len(), "script");
-        parts.push(format!("{scripts} to record as present, up to {}", last.version));
+        let says = plan.adopted.as_ref().map(|ledger| format!(", as {ledger} of {} has them", ledger.tool.name()));
+        parts.push(format!("{scripts} to record as present, up to {}{}", last.version, says.unwrap_or_default()));
     }
     match plan.pending.last() {
         Some(last) => {

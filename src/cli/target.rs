@@ -108,6 +108,18 @@ pub struct PlanOptions {
     /// known not to be empty
     #[arg(long, value_name = "VERSION")]
     baseline: Option<Version>,
+    /// With an empty ledger and no baseline: whether what another tool's ledger says was applied is recorded, and not run
+    #[arg(long, value_name = "WHOSE", default_value = "none")]
+    adopt: Adopt,
+}
+
+/// Whether the ledger of another tool is taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Adopt {
+    /// It is not looked at
+    None,
+    /// The one that is there is: of Flyway, golang-migrate, goose, dbmate, Rails, sqlx, refinery, diesel or Prisma
+    Auto,
 }
 
 /// How scripts share transactions.
@@ -130,6 +142,7 @@ impl PlanOptions {
             },
             out_of_order: self.out_of_order,
             baseline: self.baseline.clone(),
+            adopt: self.adopt == Adopt::Auto,
             role: database.role.clone(),
             search_path: database.search_path(),
         }

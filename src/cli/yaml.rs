@@ -155,6 +155,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::testing::same_cases(256))]
+
         #[test]
         fn what_is_written_reads_back_equal(strings in prop::collection::vec("[-+0-9:._xobeEnyfsNYOFT ~=<#'\"]{0,9}", 1..30)) {
             let value = Value::from_iter(strings.iter().enumerate().map(|(n, s)| (format!("key{n}"), Value::from(s.as_str()))));

@@ -43,6 +43,7 @@ pub async fn target(client: &Client, namespace: &str, database: &PostgresDatabas
     target.search_path.clone_from(&spec.search_path);
     target.history_schema.clone_from(&spec.history_schema);
     target.locks = (&spec.locks).into();
+    target.blockers = (&spec.locks).into();
     Ok(target)
 }
 

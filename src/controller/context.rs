@@ -12,7 +12,7 @@ use kube::runtime::events::Recorder;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, Resource, ResourceExt};
 
-use super::database::Looks;
+use super::database::{Looks, Pins};
 use super::lease::Lead;
 use super::memory::Memory;
 use super::metrics::Metrics;
@@ -42,6 +42,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// What was last seen of each Database's server.
     pub looks: Looks,
+    /// What each Database is known to be.
+    pub pins: Pins,
     pub(super) wake: mpsc::UnboundedSender<ObjectRef<Watched<Migration>>>,
     pub(super) wake_database: mpsc::UnboundedSender<ObjectRef<Watched<PostgresDatabase>>>,
     pub(super) memories: Mutex<HashMap<String, Arc<Entry>>>,

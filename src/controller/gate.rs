@@ -58,8 +58,8 @@ where
         if !acts {
             return Box::pin(answer);
         }
-        // A write that waits for a retry when the Lease goes must not be sent after; and who waits for the answer to a read, from an
-        // API server that may be out of reach, has to let go of what it holds.
+        // A write that waits for a retry when the Lease goes must not be sent after; and who waits for the answer to a read, from
+        // an API server that may be out of reach, has to let go of what it holds.
         Box::pin(async move {
             tokio::select! {
                 biased;

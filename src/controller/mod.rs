@@ -13,6 +13,7 @@ mod lease;
 mod memory;
 pub mod metrics;
 pub mod migration;
+mod pin;
 mod probes;
 mod status;
 mod watch;
@@ -116,6 +117,7 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
         lead: lead.clone(),
         metrics: metrics::Metrics::default(),
         looks: database::Looks::default(),
+        pins: database::Pins::default(),
         wake,
         wake_database,
         memories: Mutex::new(HashMap::new()),

@@ -72,12 +72,15 @@ pub fn databases(
                 note(event, &synced);
                 if let watcher::Event::Delete(database) = event {
                     gone.looks.forget(&database.uid().unwrap_or_default());
+                    gone.pins.forget(&database.uid().unwrap_or_default());
                     gone.wake_migrations_of(&database.namespace().unwrap_or_default(), &database.name_any());
                 }
             })
             .applied_objects()
             .predicate_filter(changed, PredicateConfig::default())
             .inspect_ok(move |database| {
+                // A person may have accepted what the last look refused.
+                context.looks.expire(&database.uid().unwrap_or_default());
                 context.wake_migrations_of(&database.namespace().unwrap_or_default(), &database.name_any());
             }),
     )

@@ -1,7 +1,9 @@
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::PlanHash;
+use super::{ForeignLedger, PlanHash};
 use crate::api::Failure;
 use crate::script::{Checksum, Version};
 
@@ -14,6 +16,8 @@ pub struct Ledger {
     pub rows: Vec<Applied>,
     /// Asked only when there are no rows: a table, not an extension's, in a schema of the search path.
     pub first_foreign_table: Option<String>,
+    /// Asked only when there are no rows: the ledgers of other tools, in the schemas of the search path.
+    pub foreign: Vec<ForeignLedger>,
     /// Whose ledger it is: `<cluster>/<namespace>/<name>`.
     pub claimant: Option<String>,
     /// The last hold that was not lifted.
@@ -30,7 +34,7 @@ pub struct Applied {
     /// As the script's header has it.
     pub date: Option<String>,
     pub checksum: Checksum,
-    /// `transaction`, `shared-transaction`, `no-transaction`, or `baseline`: recorded, not run.
+    /// `transaction`, `shared-transaction`, `no-transaction`; or `baseline`, or `adopted`: recorded, not run.
     pub mode: String,
     pub applied_at: Timestamp,
     /// Object and role.
@@ -55,6 +59,11 @@ impl Ledger {
     /// The highest version that is applied.
     pub fn current(&self) -> Option<&Applied> {
         self.rows.iter().max_by(|a, b| a.version.cmp(&b.version))
+    }
+
+    /// The versions that have a row: for those who ask for many, each of which would go through all rows.
+    pub fn versions(&self) -> BTreeSet<&Version> {
+        self.rows.iter().map(|row| &row.version).collect()
     }
 
     /// The row of this version.

@@ -3,7 +3,9 @@
 //! Pure: what the ledger said and what the source held come in as values. Reading them is the task of
 //! [`crate::postgres`] and [`crate::source`]; running a plan, of [`crate::postgres`].
 
+mod adopt;
 mod drift;
+mod foreign;
 mod hash;
 mod ledger;
 mod refusal;
@@ -14,6 +16,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 pub use drift::{Drift, drift};
+pub use foreign::{ForeignLedger, ForeignRow, Tool, crc32};
 pub use hash::PlanHash;
 pub use ledger::{Applied, Hold, Ledger};
 pub use refusal::Refusal;
@@ -33,6 +36,8 @@ pub struct Policy {
     pub out_of_order: bool,
     /// With an empty ledger: scripts up to here are recorded as present, not run.
     pub baseline: Option<Version>,
+    /// With an empty ledger and no baseline: what another tool's ledger says was applied is recorded, not run.
+    pub adopt: bool,
     /// The role that scripts run as.
     pub role: Option<String>,
     /// The search_path that scripts run with.
@@ -50,6 +55,8 @@ pub struct Plan {
     pub to: Version,
     /// To be recorded as present, not run, before anything else.
     pub baseline: Vec<PlannedScript>,
+    /// The ledger that says so; absent: the policy's baseline does.
+    pub adopted: Option<Arc<ForeignLedger>>,
     /// To be applied, in this order.
     pub pending: Vec<PlannedScript>,
     /// Names this plan.
@@ -100,18 +107,27 @@ pub fn plan(history: &History, ledger: &Ledger, policy: &Policy) -> Result<Plan,
     if let Some(current) = current.filter(|current| current.version > target.version) {
         return Err(Refusal::TargetBelowCurrent { target: target.version.clone(), current: current.version.clone() });
     }
-    let baseline = baseline(history, ledger, policy)?;
+    let Recorded { scripts: recorded, adopted } = recorded(history, ledger, policy)?;
+    let highest = recorded.last().filter(|_| adopted.is_some());
+    if let Some(highest) = highest.filter(|highest| highest.version > target.version) {
+        return Err(Refusal::TargetBelowCurrent { target: target.version.clone(), current: highest.version.clone() });
+    }
+    let applied = ledger.versions();
+    let is_recorded = |version: &Version| recorded.iter().any(|script| script.version == *version);
     let pending: Vec<_> = history
         .scripts()
-        .filter(|script| script.version <= target.version && ledger.row(&script.version).is_none())
-        .filter(|script| baseline.as_ref().is_none_or(|upto| script.version > *upto))
+        .filter(|script| script.version <= target.version && !applied.contains(&script.version))
+        .filter(|script| !is_recorded(&script.version))
         .map(|script| PlannedScript(script.clone()))
         .collect();
 
-    if let Some(current) = current.filter(|_| !policy.out_of_order)
-        && let Some(late) = pending.iter().find(|script| script.version < current.version)
+    let highest = current
+        .map(|row| (&row.version, &row.file_name))
+        .or(highest.map(|script| (&script.version, &script.file_name)));
+    if let Some((version, applied)) = highest.filter(|_| !policy.out_of_order)
+        && let Some(late) = pending.iter().find(|script| script.version < *version)
     {
-        return Err(Refusal::OutOfOrder { script: late.file_name.clone(), applied: current.file_name.clone() });
+        return Err(Refusal::OutOfOrder { script: late.file_name.clone(), applied: applied.clone() });
     }
     if let Some((script, what)) = pending.iter().find_map(|script| Some((script, script.unsupported.as_ref()?))) {
         return Err(Refusal::UnsupportedScript { script: script.file_name.clone(), what: what.clone() });
@@ -128,11 +144,8 @@ pub fn plan(history: &History, ledger: &Ledger, policy: &Policy) -> Result<Plan,
         from: current.map(|row| row.version.clone()),
         from_description: current.map(|row| row.description.clone()),
         to: target.version.clone(),
-        baseline: history
-            .scripts()
-            .filter(|script| baseline.as_ref().is_some_and(|upto| script.version <= *upto))
-            .map(|script| PlannedScript(script.clone()))
-            .collect(),
+        baseline: recorded.into_iter().map(PlannedScript).collect(),
+        adopted,
         hash: PlanHash::of(up_to_target.map(Arc::as_ref), policy),
         pending,
     })
@@ -161,18 +174,40 @@ fn agree(history: &History, ledger: &Ledger) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The version up to which scripts are recorded as present, when the ledger is empty.
-fn baseline(history: &History, ledger: &Ledger, policy: &Policy) -> Result<Option<Version>, Refusal> {
+/// What is recorded as present when the ledger is empty, and whose ledger says so.
+#[derive(Default)]
+struct Recorded {
+    /// In the order of their versions.
+    scripts: Vec<Arc<Script>>,
+    adopted: Option<Arc<ForeignLedger>>,
+}
+
+/// A baseline is a person's word, and goes before what another tool wrote.
+fn recorded(history: &History, ledger: &Ledger, policy: &Policy) -> Result<Recorded, Refusal> {
     if !ledger.rows.is_empty() {
-        return Ok(None);
+        return Ok(Recorded::default());
     }
-    match (&policy.baseline, &ledger.first_foreign_table) {
-        (Some(version), _) if version.number() == "0" => Ok(None),
-        (Some(version), _) => match history.get(version) {
-            Some(script) => Ok(Some(script.version.clone())),
-            None => Err(Refusal::UnknownBaseline { baseline: version.clone() }),
-        },
-        (None, Some(table)) => Err(Refusal::BaselineRequired { table: table.clone() }),
-        (None, None) => Ok(None),
+    if let Some(version) = &policy.baseline {
+        return up_to(history, version).map(|scripts| Recorded { scripts, adopted: None });
+    }
+    if policy.adopt
+        && let Some(adoption) = adopt::adopt(history, &ledger.foreign)?
+    {
+        return Ok(Recorded { scripts: adoption.scripts, adopted: Some(Arc::new(adoption.ledger)) });
+    }
+    match &ledger.first_foreign_table {
+        Some(table) => {
+            let known = ledger.foreign.first().filter(|_| !policy.adopt).map(adopt::told);
+            Err(Refusal::BaselineRequired { table: table.clone(), known })
+        }
+        None => Ok(Recorded::default()),
+    }
+}
+
+fn up_to(history: &History, version: &Version) -> Result<Vec<Arc<Script>>, Refusal> {
+    match history.get(version) {
+        _ if version.number() == "0" => Ok(Vec::new()),
+        Some(last) => Ok(history.scripts().filter(|script| script.version <= last.version).cloned().collect()),
+        None => Err(Refusal::UnknownBaseline { baseline: version.clone() }),
     }
 }

@@ -21,9 +21,30 @@ pub enum Refusal {
     #[error("baseline {baseline} is not in the source. Correct it, or write \"0\" for before the first script")]
     UnknownBaseline { baseline: Version },
     #[error(
-        "the ledger is empty, but the database already has tables ({table}). If this is the right database, set baseline to the version that it is at (\"0\": before the first script)"
+        "the ledger is empty, but the database already has tables ({table}). If this is the right database, {}set baseline to the version that it is at (\"0\": before the first script)",
+        .known.as_ref().map(|known| format!("let Belay take {known} over (spec.adopt: Auto, --adopt auto), or ")).unwrap_or_default()
     )]
-    BaselineRequired { table: String },
+    BaselineRequired { table: String, known: Option<String> },
+    #[error(
+        "the ledger {ledger} says that version {version} failed: nobody knows what of it is in the database. Find out, mend it with {tool} itself, and let Belay go on; or set baseline to the version that the database is at"
+    )]
+    ForeignFailed { ledger: String, version: String, tool: &'static str },
+    #[error(
+        "the ledger {ledger} says that version {version} is applied, but the source does not have it. Add its script, or set baseline to the version that the database is at"
+    )]
+    ForeignMissing { ledger: String, version: String },
+    #[error(
+        "{script} is not what was applied: {ledger} has another checksum. Put it back as it was and write the change as a new script; if the edit changes nothing, set baseline to the version that the database is at"
+    )]
+    ForeignChecksum { script: String, ledger: String },
+    #[error(
+        "the ledgers {one} and {other} both say what was applied. Remove the one that is not kept any more, or set baseline to the version that the database is at"
+    )]
+    TwoForeign { one: String, other: String },
+    #[error(
+        "the ledger {ledger} says what was applied, but may not be read. Grant SELECT on it to the login or the role"
+    )]
+    ForeignUnreadable { ledger: String },
     #[error(
         "{script} was edited after it was applied at {applied_at} (checksum {}, was {}). Put it back as it was and write the change as a new script; if the edit changes nothing, run belay repair",
         short(is),
@@ -59,8 +80,10 @@ impl Refusal {
                 Reason::UnknownTarget
             }
             Self::BaselineRequired { .. } => Reason::BaselineRequired,
-            Self::ChecksumMismatch { .. } => Reason::ChecksumMismatch,
-            Self::MissingScript { .. } | Self::Renamed { .. } => Reason::MissingScript,
+            Self::ForeignFailed { .. } | Self::TwoForeign { .. } => Reason::AdoptionRefused,
+            Self::ForeignUnreadable { .. } => Reason::PermissionDenied,
+            Self::ChecksumMismatch { .. } | Self::ForeignChecksum { .. } => Reason::ChecksumMismatch,
+            Self::MissingScript { .. } | Self::Renamed { .. } | Self::ForeignMissing { .. } => Reason::MissingScript,
             Self::OutOfOrder { .. } => Reason::OutOfOrder,
             Self::UnsupportedScript { .. } | Self::NotInOneTransaction { .. } => Reason::UnsupportedScript,
         }

@@ -7,11 +7,11 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::attempt::{Outcome, Stop, StopPlace, Task, Unit};
+use super::blocker::Blocker;
 use super::engine::Engine;
 use super::error::{ApplyError, PostgresError};
 use super::session::{Backend, text};
 use super::sqlstate::{self, Retry};
-use super::watch::Blocker;
 use super::{outside, retry};
 use crate::api::{Failure, Reason, TransactionMode};
 use crate::plan::PlannedScript;
@@ -25,6 +25,8 @@ pub struct RunContext {
     pub applied_by: String,
     /// When it began by the server's clock.
     pub(super) started: String,
+    /// How many scripts the ledger had then.
+    pub(super) rows: usize,
 }
 
 /// How far a run is. Told when a script begins, and about every half second while it takes longer.
@@ -43,12 +45,14 @@ pub struct Progress<'a> {
     pub attempt: u32,
     /// The sessions that it waits for, as of now.
     pub waiting_on: &'a [Blocker],
+    /// How far a long statement is, in the server's words: `building index: scanning table, 43 %`.
+    pub progress: Option<&'a str>,
 }
 
 impl RunContext {
     /// A run, before it is begun.
     pub fn new(id: Uuid, applied_by: impl Into<String>) -> Self {
-        Self { id, applied_by: applied_by.into(), started: String::new() }
+        Self { id, applied_by: applied_by.into(), started: String::new(), rows: 0 }
     }
 }
 
@@ -70,7 +74,9 @@ impl Engine {
         cancel: &CancellationToken,
     ) -> Result<(), ApplyError> {
         self.require_lock()?;
-        let run = RunContext { started: self.now().await?, ..run.clone() };
+        self.notices.clear();
+        let (started, rows) = self.starting_point().await?;
+        let run = RunContext { started, rows, ..run.clone() };
         let size = match mode {
             TransactionMode::PerScript => 1,
             TransactionMode::AllPending => scripts.len().max(1),
@@ -118,17 +124,36 @@ impl Engine {
         self.apply_one(Task { unit: Unit::Row, ..task }).await
     }
 
-    async fn now(&mut self) -> Result<String, PostgresError> {
-        let rows = self.query("asking the time", "SELECT pg_catalog.clock_timestamp()::text".to_owned()).await?;
-        Ok(rows.first().map(|row| text(row, 0).to_owned()).unwrap_or_default())
+    /// The server's time, and how many scripts the ledger has.
+    async fn starting_point(&mut self) -> Result<(String, usize), PostgresError> {
+        let sql = format!("SELECT pg_catalog.clock_timestamp()::text, ({})", self.count_of_rows());
+        let rows = self.query("looking at the ledger", sql).await?;
+        let Some(row) = rows.first() else { return Err(self.damaged("it gave no answer".into())) };
+        Ok((text(row, 0).to_owned(), text(row, 1).parse().unwrap_or_default()))
+    }
+
+    fn count_of_rows(&self) -> String {
+        format!("SELECT count(*)::text FROM {}", self.table("history"))
+    }
+
+    /// Whether scripts are gone from the ledger that were there when the run began, or that it has applied since. A server
+    /// that took over, or came back, without the last commits would else get the next script without those before it.
+    async fn lost_rows(&mut self, task: &Task<'_>) -> Result<bool, PostgresError> {
+        let rows = self.query("reading the ledger", self.count_of_rows()).await?;
+        let now: usize = rows.first().and_then(|row| text(row, 0).parse().ok()).unwrap_or_default();
+        Ok(now < task.run.rows + task.offset)
     }
 
     /// One unit, as often as it takes.
     async fn apply_one(&mut self, mut task: Task<'_>) -> Result<(), ApplyError> {
         let patience = Patience::new(self.target.locks.retry_for);
+        let heard = self.notices.len();
         loop {
+            // Of what is tried again only the last try counts.
+            self.notices.truncate(heard);
             let backend = self.session.as_ref().map(|session| session.backend.clone());
             let outcome = self.attempt(&task).await;
+            self.write_deeds(task.run).await;
             match outcome {
                 Outcome::Committed => return Ok(()),
                 Outcome::Cancelled { script } => return Err(self.cancelled(&task, script)),
@@ -183,7 +208,8 @@ impl Engine {
                 Ok(Some(committed)) => return Ok(committed),
                 Ok(None) => {}
                 Err(ApplyError::Postgres(error))
-                    if error.is_transient() && !matches!(error, PostgresError::LedgerMoved { .. }) =>
+                    if error.is_transient()
+                        && !matches!(error, PostgresError::LedgerMoved { .. } | PostgresError::LedgerShrank { .. }) =>
                 {
                     last = error;
                 }
@@ -225,6 +251,9 @@ impl Engine {
         };
         if !done && self.others_wrote(task.run).await? {
             return Err(PostgresError::LedgerMoved { address: self.target.address.clone() }.into());
+        }
+        if self.lost_rows(task).await? {
+            return Err(PostgresError::LedgerShrank { address: self.target.address.clone() }.into());
         }
         Ok(Some(done))
     }

@@ -11,17 +11,19 @@ use sqlx::{AssertSqlSafe, Either};
 use tokio_util::sync::CancellationToken;
 
 use super::apply::{Progress, RunContext};
+use super::blocker::Blocker;
 use super::cancel::cancel_until_dropped;
 use super::engine::Engine;
 use super::error::PostgresError;
 use super::failpoint;
 use super::message::{Copy, Message, Part, Piece, Place, Sql, Try};
+use super::notice;
 use super::quote::{Ident, Literal};
-use super::retry::{self, Waits};
+use super::retry;
 use super::server_error::ServerError;
 use super::session::{Fault, text};
-use super::sqlstate::{LOCK_NOT_AVAILABLE, QUERY_CANCELED};
-use super::watch::{Blocker, Watch};
+use super::sqlstate::{LOCK_NOT_AVAILABLE, QUERY_CANCELED, SYNTAX_ERROR};
+use super::watch::Watch;
 use crate::api::TransactionMode;
 use crate::plan::PlannedScript;
 use crate::script::Script;
@@ -162,7 +164,7 @@ impl Engine {
             return Sent::Failed { piece: 0, completed: 0, fault };
         };
         let script = &task.scripts[index];
-        let tell = |statement: usize, waiting_on: &[Blocker]| {
+        let tell = |statement: usize, waiting_on: &[Blocker], progress: Option<&str>| {
             (task.progress)(Progress {
                 script,
                 number: task.offset + index + 1,
@@ -172,29 +174,31 @@ impl Engine {
                 line: script.statements.get(statement.saturating_sub(1)).map_or(1, |running| running.start.line),
                 attempt: task.attempt,
                 waiting_on,
+                progress,
             });
         };
-        tell(first + 1, &[]);
+        tell(first + 1, &[], None);
         let backend = session.backend.clone();
-        let mut waits = Waits::default();
         // Runs are tasks, which may move between threads.
         let waited_too_long = AtomicBool::new(false);
-        let mut watch = pin!(Watch::new(&self.target, &self.application, &backend).run(|look| {
-            tell(look.statement.unwrap_or(first + 1), &look.blockers);
-            waited_too_long.store(waits.in_all(look.waited) > limit, Ordering::Relaxed);
-            waited_too_long.load(Ordering::Relaxed)
+        let watch = Watch::new(&self.target, &self.application, &backend, task.attempt, limit, &self.deeds);
+        let mut watch = pin!(watch.run(|look| {
+            tell(look.statement.unwrap_or(first + 1), &look.blockers, look.progress.as_deref());
+            waited_too_long.store(look.too_long, Ordering::Relaxed);
         }));
         let mut stop = pin!(async {
             task.cancel.cancelled().await;
             cancel_until_dropped(&self.target, &self.application, &backend).await
         });
-        let mut work = pin!(pieces(&mut session.connection, &message.pieces));
-        let mut sent = tokio::select! {
+        let mut work = pin!(notice::listen(pieces(&mut session.connection, &message.pieces)));
+        let (mut sent, heard) = tokio::select! {
             biased;
             sent = &mut work => sent,
             _ = &mut stop => unreachable!("cancelling ends only when it is dropped"),
-            _ = &mut watch => unreachable!("watching ends only when it is dropped"),
+            // The connection may seem to live: a network that swallows packets says nothing.
+            fault = &mut watch => (Sent::Failed { piece: 0, completed: 0, fault }, Vec::new()),
         };
+        notice::keep(&mut self.notices, &script.file_name, heard);
         if let Sent::Failed { fault: Fault::Server(error), .. } = &mut sent
             && waited_too_long.load(Ordering::Relaxed)
             && error.sql_state == QUERY_CANCELED
@@ -360,6 +364,12 @@ pub(super) fn stop(
         None => (None, Place::Before),
     };
     let place = match (character, by_count) {
+        // Belay's own SQL has no errors of syntax: the script's last statement ran on into it.
+        (None, _) if completed == 0 && error.sql_state == SYNTAX_ERROR && error.position.is_some() => {
+            let statement = script.statements.len().saturating_sub(1);
+            let before = script.statements.last().and_then(|last| script.text.get(..last.range.end));
+            StopPlace::Script { statement, character: before.map(|before| before.chars().count() + 1) }
+        }
         (Some(character), _) => {
             let byte = script.byte_of_char(character);
             let statement = script.statement_at(byte).map_or(0, |(number, _)| number.saturating_sub(1));

@@ -2,6 +2,7 @@
 
 use super::engine::Engine;
 use super::error::PostgresError;
+use super::failpoint;
 use super::ledger::Head;
 use super::quote::{Ident, Literal};
 use super::session::Fault;
@@ -40,8 +41,10 @@ impl Engine {
             _ => {}
         }
         let sql = self.claim_sql(&head, claimant);
+        failpoint::pass("before-ledger").await;
         match self.try_query(sql).await {
             Ok(_) => {
+                failpoint::pass("after-ledger").await;
                 let claimant = head.claimant.or_else(|| claimant.map(str::to_owned));
                 self.ledger = Some(Head { format: FORMAT, claimant, schema: true });
                 Ok(())

@@ -23,6 +23,16 @@ const OLDEST: u32 = 140_000;
 /// options on, it also tells one (see [`pooler`]).
 pub(super) const CHECK_INTERVAL: &str = "500";
 
+/// Asked for at startup too: the server gives a client up that is not heard of for about 20 s, and frees its lock. By
+/// default it would wait for hours. Over a Unix socket the server takes these for nothing; Belay's own end has no such
+/// settings in sqlx: there, [`super::watch`] notices a session that is gone.
+const KEEPALIVE: [(&str, &str); 4] = [
+    ("tcp_keepalives_idle", "5"),
+    ("tcp_keepalives_interval", "5"),
+    ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "20000"),
+];
+
 /// application_name is cut by the server after so many bytes.
 pub(super) const APPLICATION_BYTES: usize = 63;
 
@@ -114,7 +124,7 @@ pub(super) async fn connect(target: &Target, application: &str) -> Result<Connec
 pub(super) async fn open(target: &Target, application: &str, options: bool) -> Result<PgConnection, Error> {
     let mut with = target.options.clone().application_name(application_name(application));
     if options {
-        with = with.options([("client_connection_check_interval", CHECK_INTERVAL)]);
+        with = with.options([("client_connection_check_interval", CHECK_INTERVAL)]).options(KEEPALIVE);
     }
     match tokio::time::timeout(CONNECT, with.connect()).await {
         Ok(connection) => connection,

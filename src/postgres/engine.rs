@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::connect::{self, CHECK_INTERVAL, Connected, Identity};
 use super::error::PostgresError;
 use super::failpoint;
+use super::notice::Notice;
 use super::quote::{Ident, Literal, Path};
 use super::retry;
 use super::session::{Backend, Fault, Row, Session, text};
@@ -40,8 +41,12 @@ pub struct Engine {
     pub(super) deadlock_timeout: Duration,
     pub(super) options_taken: bool,
     pub(super) locked: bool,
+    /// What the server said beside its answers, since the last run began.
+    pub(super) notices: Vec<Notice>,
     /// What the ledger said of itself when it was last read; None: not read yet.
     pub(super) ledger: Option<super::ledger::Head>,
+    /// What was done to those who kept scripts waiting, and is not in the ledger yet.
+    pub(super) deeds: std::sync::Mutex<Vec<super::blocker::Deed>>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -64,10 +69,13 @@ impl Engine {
             deadlock_timeout: connected.deadlock_timeout,
             options_taken: connected.options_taken,
             locked: false,
+            notices: Vec::new(),
             ledger: None,
+            deeds: std::sync::Mutex::default(),
             target,
         };
         engine.set_up(connected).await?;
+        failpoint::pass("after-connect").await;
         Ok(engine)
     }
 
@@ -162,6 +170,11 @@ impl Engine {
     /// Which server and database this is.
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// What the server said beside its answers while scripts ran, for as much of it as is kept.
+    pub fn notices(&self) -> &[Notice] {
+        &self.notices
     }
 
     /// What it is connected to.
@@ -277,11 +290,15 @@ impl Engine {
         )
     }
 
-    /// A condition: this very backend holds the lock. Every write to the ledger carries it.
+    /// A condition: this very backend holds the lock, and will until the transaction ends. Every write to the ledger carries it.
+    ///
+    /// pg_locks says it too, and costs more than all else around a script. Only who holds a session's lock can release it: so
+    /// it is released, and taken again under the cover of the transaction's own, which the same session may have beside it
+    /// and nobody else meanwhile. CASE keeps the order.
     pub(super) fn lock_is_held(&self) -> String {
         format!(
-            "EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE {} AND l.pid = pg_catalog.pg_backend_pid())",
-            self.is_lock("l")
+            "CASE WHEN NOT pg_catalog.pg_try_advisory_xact_lock({LOCK_KEY}) THEN false \
+             WHEN NOT pg_catalog.pg_advisory_unlock({LOCK_KEY}) THEN false ELSE pg_catalog.pg_try_advisory_lock({LOCK_KEY}) END"
         )
     }
 

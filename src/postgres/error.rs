@@ -67,6 +67,19 @@ pub enum PostgresError {
         "While the connection to {address} was lost, another run wrote to the ledger. Belay reads it again before it goes on."
     )]
     LedgerMoved { address: Address },
+    #[error(
+        "On {address}, {tool} is at work: it holds its own lock, or writes to {table}. Nothing was recorded. Wait until it \
+         is done, and start it no more: Belay applies scripts from now on."
+    )]
+    ForeignBusy { address: Address, tool: &'static str, table: String },
+    #[error("On {address}, {table} changed while it was taken over. Nothing was recorded. Belay reads it again.")]
+    ForeignMoved { address: Address, table: String },
+    #[error(
+        "While the connection to {address} was lost, its ledger lost scripts that were applied: another server took over that \
+         did not have them yet, or this one had not flushed them. Nothing more was done there. Belay reads the ledger again before it \
+         goes on."
+    )]
+    LedgerShrank { address: Address },
     #[error("On {address}, {doing} failed: {error}.")]
     Server { address: Address, doing: &'static str, error: Box<ServerError> },
     #[error(
@@ -92,9 +105,9 @@ impl PostgresError {
             Self::ReadOnly { .. } => Reason::ReadOnlyServer,
             Self::TooOld { .. } | Self::NewerLedger { .. } | Self::DamagedLedger { .. } => Reason::UnsupportedServer,
             Self::InUse { .. } => Reason::DatabaseInUse,
-            Self::LockHeld { .. } => Reason::LockHeld,
+            Self::LockHeld { .. } | Self::ForeignBusy { .. } | Self::ForeignMoved { .. } => Reason::LockHeld,
             Self::LockLost { .. } => Reason::LockLost,
-            Self::Lost { .. } | Self::LedgerMoved { .. } => Reason::ConnectionLost,
+            Self::Lost { .. } | Self::LedgerMoved { .. } | Self::LedgerShrank { .. } => Reason::ConnectionLost,
             Self::IdentityChanged { .. } => Reason::IdentityChanged,
             Self::Server { error, .. } if error.sql_state == "42501" => Reason::PermissionDenied,
             Self::Server { .. } => Reason::ConnectionFailed,
@@ -110,8 +123,11 @@ impl PostgresError {
             | Self::Unavailable { .. }
             | Self::ReadOnly { .. }
             | Self::LockHeld { .. }
+            | Self::ForeignBusy { .. }
+            | Self::ForeignMoved { .. }
             | Self::Lost { .. }
-            | Self::LedgerMoved { .. } => true,
+            | Self::LedgerMoved { .. }
+            | Self::LedgerShrank { .. } => true,
             Self::Server { error, .. } => sqlstate::retry(&error.sql_state) != Retry::No,
             _ => false,
         }

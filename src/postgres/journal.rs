@@ -1,15 +1,17 @@
 //! Writing to the ledger what is no script: runs, events, holds, baselines.
 
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::apply::RunContext;
 use super::engine::Engine;
 use super::error::PostgresError;
+use super::failpoint;
 use super::message::script_values;
 use super::quote::{Literal, Nullable};
 use super::session::{Fault, Row};
 use crate::api::Failure;
-use crate::plan::{PlanHash, PlannedScript};
+use crate::plan::{Plan, PlanHash, PlannedScript};
 
 /// What a run is about to do: written before anything that cannot be undone.
 #[derive(Clone, Debug)]
@@ -49,18 +51,26 @@ impl Engine {
             Nullable(intent.backup.as_deref()),
             self.lock_is_held(),
         );
+        failpoint::pass("before-run").await;
         let written = self.write("writing the run to the ledger", sql).await?;
+        failpoint::pass("after-run").await;
         self.locked_row(&written).await
     }
 
-    /// Writes down how a run ended: a reason, such as `Succeeded`.
+    /// Writes down how a run ended: a reason, such as `Succeeded`; and what the server said meanwhile.
     pub async fn finish_run(&mut self, id: Uuid, outcome: &str) -> Result<(), PostgresError> {
+        let notices = serde_json::to_string(&self.notices).ok().filter(|_| !self.notices.is_empty());
         let sql = format!(
-            "UPDATE {} SET finished_at = pg_catalog.clock_timestamp(), outcome = {} WHERE id = '{id}'",
+            "UPDATE {} SET finished_at = pg_catalog.clock_timestamp(), outcome = {}, notices = {}::pg_catalog.jsonb \
+             WHERE id = '{id}'",
             self.table("run"),
             Literal(outcome),
+            Nullable(notices.as_deref()),
         );
-        self.write("writing the run's end to the ledger", sql).await.map(|_| ())
+        failpoint::pass("before-finish").await;
+        self.write("writing the run's end to the ledger", sql).await?;
+        failpoint::pass("after-finish").await;
+        Ok(())
     }
 
     /// Names the backup below a run, once there is one.
@@ -106,37 +116,93 @@ impl Engine {
         self.write("writing an event to the ledger", sql).await.map(|_| ())
     }
 
+    /// Records what a plan says is present already, without running it. All or none.
+    ///
+    /// `cancel` ends the wait for another tool that is at work.
+    pub async fn record_present(
+        &mut self,
+        run: &RunContext,
+        plan: &Plan,
+        cancel: &CancellationToken,
+    ) -> Result<(), PostgresError> {
+        match &plan.adopted {
+            Some(ledger) => self.adopt(run, &plan.baseline, ledger, cancel).await,
+            None => self.record_baseline(run, &plan.baseline).await,
+        }
+    }
+
+    /// Writes down what was done to those who kept scripts waiting. What cannot be written now stays for the next time.
+    pub(super) async fn write_deeds(&mut self, run: &RunContext) {
+        let deeds = self.deeds.get_mut().map(std::mem::take).unwrap_or_default();
+        for deed in deeds {
+            let blocker = &deed.blocker;
+            tracing::warn!(pid = blocker.pid, user = blocker.user, application = blocker.application,
+                relations = ?blocker.relations, "{}: it kept a script waiting", deed.act.event());
+            let detail = serde_json::json!({
+                "pid": blocker.pid,
+                "user": blocker.user,
+                "application": blocker.application,
+                "state": blocker.state,
+                "command": blocker.command,
+                "relations": blocker.relations,
+                "lock": blocker.lock,
+                "since": blocker.since.map(|since| since.to_string()),
+                "confirmed": deed.confirmed,
+            });
+            if let Err(error) = self.event(Some(run.id), deed.act.event(), &run.applied_by, &detail).await {
+                tracing::debug!(%error, "the ledger does not have it yet");
+                self.deeds.get_mut().map(|deeds| deeds.push(deed)).unwrap_or_default();
+            }
+        }
+    }
+
     /// Records scripts as present, without running them. All or none.
     pub async fn record_baseline(&mut self, run: &RunContext, scripts: &[PlannedScript]) -> Result<(), PostgresError> {
         self.require_lock()?;
         if scripts.is_empty() {
             return Ok(());
         }
-        let mut sql = "BEGIN;".to_owned();
+        let versions: Vec<_> = scripts.iter().map(|script| script.version.as_written()).collect();
+        let sql = self.present_sql(run, scripts, ("baseline", "baselined"), &serde_json::json!({"versions": versions}));
+        let written = self.write("recording the baseline", format!("BEGIN;{sql}")).await?;
+        self.locked_row(&written).await?;
+        failpoint::pass("before-baseline-commit").await;
+        self.write("recording the baseline", "COMMIT".to_owned()).await?;
+        failpoint::pass("after-baseline").await;
+        Ok(())
+    }
+
+    /// The rows of scripts that are present, and the event that says so, which answers one row if the lock was held.
+    pub(super) fn present_sql(
+        &self,
+        run: &RunContext,
+        scripts: &[PlannedScript],
+        (mode, event): (&str, &str),
+        detail: &serde_json::Value,
+    ) -> String {
+        let mut sql = String::new();
         for script in scripts {
             sql.push_str(&format!(
                 "INSERT INTO {} (version, file_name, description, author, date, checksum, script, rollback, mode, \
-                 applied_by, run_id, duration_ms) VALUES ({}, 'baseline', {}, '{}', 0);",
+                 applied_by, run_id, duration_ms) VALUES ({}, {}, {}, '{}', 0);",
                 self.table("history"),
                 script_values(script),
+                Literal(mode),
                 Literal(&run.applied_by),
                 run.id,
             ));
         }
-        let versions: Vec<_> = scripts.iter().map(|script| script.version.as_written()).collect();
-        let detail = serde_json::json!({"versions": versions}).to_string();
         sql.push_str(&format!(
-            "INSERT INTO {} (run_id, kind, actor, detail) SELECT '{}'::pg_catalog.uuid, 'baselined', {}, \
+            "INSERT INTO {} (run_id, kind, actor, detail) SELECT '{}'::pg_catalog.uuid, {}, {}, \
              {}::pg_catalog.jsonb WHERE {} RETURNING 'locked'",
             self.table("event"),
             run.id,
+            Literal(event),
             Literal(&run.applied_by),
-            Literal(&detail),
+            Literal(&detail.to_string()),
             self.lock_is_held(),
         ));
-        let written = self.write("recording the baseline", sql).await?;
-        self.locked_row(&written).await?;
-        self.write("recording the baseline", "COMMIT".to_owned()).await.map(|_| ())
+        sql
     }
 
     /// A row came back, so the lock was held when it was written.

@@ -71,6 +71,9 @@ impl Engine {
         self.ledger = Some(Head { format, claimant: ledger.claimant.clone(), schema: true });
         if ledger.rows.is_empty() {
             ledger.first_foreign_table = self.first_foreign_table().await?;
+            if ledger.first_foreign_table.is_some() {
+                ledger.foreign = self.foreign_ledgers().await?;
+            }
         }
         Ok(ledger)
     }
@@ -87,7 +90,12 @@ impl Engine {
         let tables = self.query("looking for the ledger", sql).await?;
         if tables.iter().all(|row| text(row, 0).is_empty()) {
             self.ledger = Some(Head { format: 0, claimant: None, schema: !tables.is_empty() });
-            return Ok(Ledger { first_foreign_table: self.first_foreign_table().await?, ..Ledger::default() });
+            let first_foreign_table = self.first_foreign_table().await?;
+            let foreign = match first_foreign_table {
+                Some(_) => self.foreign_ledgers().await?,
+                None => Vec::new(),
+            };
+            return Ok(Ledger { first_foreign_table, foreign, ..Ledger::default() });
         }
         if error.sql_state == "42501" {
             return Err(self.may_not_use_ledger());
@@ -142,10 +150,10 @@ impl Engine {
         })
     }
 
-    /// A table in a schema of the search path that neither an extension nor Belay made.
-    async fn first_foreign_table(&mut self) -> Result<Option<String>, PostgresError> {
+    /// The schemas of the search path as an array; what goes before the query that asks for them, and what behind it.
+    pub(super) fn schemas(&self) -> (&'static str, String, &'static str) {
         // A schema of the list counts even if the login may not use it.
-        let (before, schemas, after) = match self.target.search_path.as_slice() {
+        match self.target.search_path.as_slice() {
             [] => (
                 "RESET search_path;",
                 "pg_catalog.current_schemas(false)".to_owned(),
@@ -155,7 +163,12 @@ impl Engine {
                 let names: Vec<_> = path.iter().map(|schema| Literal(schema).to_string()).collect();
                 ("", format!("ARRAY[{}]::pg_catalog.name[]", names.join(", ")), "")
             }
-        };
+        }
+    }
+
+    /// A table in a schema of the search path that neither an extension nor Belay made.
+    async fn first_foreign_table(&mut self) -> Result<Option<String>, PostgresError> {
+        let (before, schemas, after) = self.schemas();
         // pg_depend deptype e: a member of an extension.
         let sql = format!(
             "{before}SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c \

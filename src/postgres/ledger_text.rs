@@ -132,6 +132,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::testing::same_cases(256))]
+
         #[test]
         fn no_text_is_too_odd(text in "(password|PASSWORD|[ ='$eEuU&\\\\]|é|x)*") {
             passwords(&text);

@@ -12,8 +12,10 @@
 //! - Never a guess after a lost connection: reconnect, lock, see the old backend gone, read the row.
 //! - Never a credential, nor a row's values, in an error.
 
+mod adopt;
 mod apply;
 mod attempt;
+mod blocker;
 mod cancel;
 mod check;
 mod claim;
@@ -27,8 +29,10 @@ mod ledger_text;
 mod libpq;
 mod marked;
 mod message;
+mod notice;
 mod outside;
 mod pooler;
+mod progress;
 mod quote;
 mod repair;
 mod retry;
@@ -42,13 +46,16 @@ mod uri;
 mod watch;
 
 pub use apply::{Progress, RunContext};
+pub use blocker::Blocker;
 pub use check::Answer;
 pub use connect::Identity;
 pub use engine::{Engine, Holder, LOCK_KEY};
 pub use error::{ApplyError, PostgresError};
+pub use failpoint::FAILPOINTS;
 pub use journal::RunIntent;
 pub use libpq::{LibpqFiles, system_roots};
+pub use notice::Notice;
+pub(crate) use notice::layer as hear_notices;
 pub use repair::{Repair, Word};
 pub use server_error::ServerError;
-pub use target::{Address, Locks, Overrides, SslMode, Target, TargetError};
-pub use watch::Blocker;
+pub use target::{Address, Blockers, Locks, Overrides, SslMode, Target, TargetError};

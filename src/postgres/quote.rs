@@ -73,6 +73,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::testing::same_cases(256))]
+
         #[test]
         fn the_delimiter_is_found_at_the_end_and_nowhere_else(value in "(\\$|belay|1x|[a-z ])*") {
             let literal = Literal(&value).to_string();

@@ -26,6 +26,9 @@ pub(super) fn retry(sql_state: &str) -> Retry {
     }
 }
 
+/// syntax_error.
+pub(super) const SYNTAX_ERROR: &str = "42601";
+
 /// query_canceled: somebody asked for it, or statement_timeout.
 pub(super) const QUERY_CANCELED: &str = "57014";
 

@@ -80,6 +80,29 @@ impl Default for Locks {
     }
 }
 
+/// What is done to sessions that keep a script waiting for locks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Blockers {
+    /// Nothing: they are shown, and waited for.
+    #[default]
+    Wait,
+    /// Those that are idle in a transaction for longer are ended; what they had not committed is lost to them.
+    TerminateIdleInTransaction { older_than: Duration },
+    /// What sessions with one of these application names run is cancelled.
+    CancelApplications { names: Vec<String> },
+}
+
+impl From<&crate::api::LockPolicy> for Blockers {
+    fn from(policy: &crate::api::LockPolicy) -> Self {
+        let Some(blockers) = &policy.blockers else { return Self::Wait };
+        match (&blockers.terminate_idle_in_transaction, &blockers.cancel_applications) {
+            (Some(idle), _) => Self::TerminateIdleInTransaction { older_than: idle.older_than.get() },
+            (None, Some(applications)) => Self::CancelApplications { names: applications.names.clone() },
+            (None, None) => Self::Wait,
+        }
+    }
+}
+
 impl From<&crate::api::LockPolicy> for Locks {
     fn from(policy: &crate::api::LockPolicy) -> Self {
         Self {
@@ -129,6 +152,7 @@ pub struct Target {
     /// The schema in which the ledger lives.
     pub history_schema: String,
     pub locks: Locks,
+    pub blockers: Blockers,
 }
 
 impl fmt::Debug for Target {
@@ -291,6 +315,7 @@ impl Target {
             search_path: Vec::new(),
             history_schema: "belay".to_owned(),
             locks: Locks::default(),
+            blockers: Blockers::default(),
         })
     }
 

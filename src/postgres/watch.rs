@@ -3,49 +3,42 @@
 //! The server keeps the answers to a message's statements back until its buffer is full or the message is done, so
 //! the session itself tells nothing while it works. Instead a script's message names the statement in
 //! application_name, which pg_stat_activity shows at once; and a second connection, opened only when a message takes
-//! long, looks there. The same look shows who blocks, and stops a try that makes others wait for too long.
+//! long, looks there. The same look shows who blocks, does to them what the policy says, stops a try that makes others
+//! wait for too long, and notices a session that is gone though its connection seems to live.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use sqlx::postgres::PgConnection;
 
+use super::blocker::{Blocker, Deed, question};
 use super::connect::open;
-use super::quote::Literal;
-use super::session::{Backend, Fault, query, text};
+use super::quote::{Literal, Path};
+use super::retry::Waits;
+use super::session::{Backend, Fault, Row, query, text};
 use super::target::Target;
 
 /// A message that takes less than this is not looked at.
 const PATIENCE: Duration = Duration::from_millis(700);
 
+/// The same, after a try that locks were not to be had for: the next one is likely to wait too.
+const PATIENCE_AGAIN: Duration = Duration::from_millis(100);
+
 /// How often is looked.
 const EVERY: Duration = Duration::from_millis(500);
 
-/// A session that a script waits for. Never its query's text, which may hold rows' values.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Blocker {
-    pub pid: i32,
-    pub user: String,
-    pub application: String,
-    /// `active`, `idle in transaction`; None: the login may not see it.
-    pub state: Option<String>,
-    /// The first word of what it runs, or ran last: `SELECT`; None: the login may not see it.
-    pub command: Option<String>,
-    /// The relations that the script waits to lock.
-    pub relations: Vec<String>,
-    /// The lock that the script asks for: `AccessExclusiveLock`.
-    pub lock: String,
-    /// Since when its transaction is open; None: the login may not see it.
-    pub since: Option<Timestamp>,
-}
+/// After this, the connection beside is taken for lost, and made again: what cut the script's may have cut it too.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// What one look saw.
 pub(super) struct Look {
     /// The statement's number, from 1.
     pub statement: Option<usize>,
     pub blockers: Vec<Blocker>,
-    /// How long the session has waited for the lock it waits for: others queue behind it.
-    pub waited: Duration,
+    /// How far the statement is, in words.
+    pub progress: Option<String>,
+    /// It has waited for locks longer than it may, in all, while others queue behind it: what it runs is cancelled.
+    pub too_long: bool,
 }
 
 /// The connection beside a script's. Never does SET ROLE: pg_cancel_backend would then be refused.
@@ -53,25 +46,53 @@ pub(super) struct Watch<'a> {
     target: &'a Target,
     application: &'a str,
     backend: &'a Backend,
+    patience: Duration,
+    limit: Duration,
+    waits: Waits,
+    deeds: &'a Mutex<Vec<Deed>>,
+    /// Sessions that something was done to.
+    dealt_with: Vec<(i32, Option<String>)>,
     connection: Option<PgConnection>,
 }
 
 impl<'a> Watch<'a> {
-    pub fn new(target: &'a Target, application: &'a str, backend: &'a Backend) -> Self {
-        Self { target, application, backend, connection: None }
+    /// For try `attempt` (from 1), which may wait for locks for `limit` in all. What is done to blockers is added to `deeds`.
+    pub fn new(
+        target: &'a Target,
+        application: &'a str,
+        backend: &'a Backend,
+        attempt: u32,
+        limit: Duration,
+        deeds: &'a Mutex<Vec<Deed>>,
+    ) -> Self {
+        let patience = if attempt > 1 { PATIENCE_AGAIN } else { PATIENCE };
+        let (waits, dealt_with) = (Waits::default(), Vec::new());
+        Self { target, application, backend, patience, limit, waits, deeds, dealt_with, connection: None }
     }
 
-    /// Looks now and then, and tells `saw`. When that answers true the statement is cancelled. Never ends.
-    pub async fn run(mut self, mut saw: impl FnMut(Look) -> bool) -> ! {
-        tokio::time::sleep(PATIENCE).await;
+    /// Looks now and then, and tells `saw`. Ends only when the session is gone from the server: nothing more can come.
+    pub async fn run(mut self, mut saw: impl FnMut(Look)) -> Fault {
+        tokio::time::sleep(self.patience).await;
+        let mut gone = false;
         loop {
+            let mut pause = EVERY;
             // Whatever goes wrong beside the script is no reason to disturb it.
-            if let Ok(Some(look)) = self.look().await
-                && saw(look)
-            {
-                let _ = self.ask(self.cancel()).await;
+            match self.look().await {
+                Ok(Some((look, waited))) => {
+                    gone = false;
+                    let too_long = look.too_long;
+                    saw(look);
+                    match too_long {
+                        true => drop(self.ask(self.cancel()).await),
+                        false => pause = pause.min(self.limit.saturating_sub(waited) + Duration::from_millis(5)),
+                    }
+                }
+                // Once may be its last answer on the way to us.
+                Ok(None) if gone => return Fault::Lost { why: "the server no longer has the session".into() },
+                Ok(None) => gone = true,
+                Err(_) => {}
             }
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -83,51 +104,74 @@ impl<'a> Watch<'a> {
         format!("a.pid = {} AND a.backend_start = {}::timestamptz", self.backend.pid, Literal(&self.backend.started))
     }
 
-    async fn ask(&mut self, sql: String) -> Result<Vec<super::session::Row>, Fault> {
+    async fn ask(&mut self, sql: String) -> Result<Vec<Row>, Fault> {
         if self.connection.is_none() {
-            let opened = open(self.target, self.application, false).await;
-            self.connection = Some(opened.map_err(Fault::from_sqlx)?);
+            let mut opened = open(self.target, self.application, false).await.map_err(Fault::from_sqlx)?;
+            // Relations are named as the scripts would name them.
+            if !self.target.search_path.is_empty() {
+                query(&mut opened, format!("SET search_path = {}", Path(&self.target.search_path))).await?;
+            }
+            self.connection = Some(opened);
         }
         let Some(connection) = &mut self.connection else { return Ok(Vec::new()) };
-        let answer = query(connection, sql).await;
+        let answer = tokio::time::timeout(ANSWER, query(connection, sql)).await;
+        let answer = answer.unwrap_or_else(|_| Err(Fault::Lost { why: "no answer beside the script".into() }));
         if matches!(answer, Err(Fault::Lost { .. })) {
             self.connection = None;
         }
         answer
     }
 
-    async fn look(&mut self) -> Result<Option<Look>, Fault> {
-        // One row at least, if the session lives; one more for each further blocker. waitstart is set late, and says
-        // nothing before: then it counts as no wait.
-        let sql = format!(
-            "SELECT a.application_name, b.pid::text, coalesce(b.usename, '')::text, coalesce(b.application_name, ''), b.state, \
-             upper(substring(b.query FROM '^\\s*([A-Za-z]{{1,12}})\\M')), \
-             (SELECT string_agg(DISTINCT w.relation::regclass::text, ' ') FROM pg_catalog.pg_locks w \
-              WHERE w.pid = a.pid AND NOT w.granted AND w.relation IS NOT NULL), \
-             (SELECT min(w.mode) FROM pg_catalog.pg_locks w WHERE w.pid = a.pid AND NOT w.granted), \
-             to_char(b.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), \
-             (SELECT (extract(epoch FROM clock_timestamp() - min(w.waitstart)) * 1000)::int8::text FROM pg_catalog.pg_locks w \
-              WHERE w.pid = a.pid AND NOT w.granted) \
-             FROM pg_catalog.pg_stat_activity a \
-             LEFT JOIN pg_catalog.pg_stat_activity b ON b.pid = ANY (pg_catalog.pg_blocking_pids(a.pid)) \
-             WHERE {}",
-            self.is_it()
-        );
-        let rows = self.ask(sql).await?;
+    /// What there is to see, and how long it has waited in all. None: the session is gone.
+    async fn look(&mut self) -> Result<Option<(Look, Duration)>, Fault> {
+        let rows = self.ask(question(&self.is_it())).await?;
         let Some(first) = rows.first() else { return Ok(None) };
-        let optional = |row: &super::session::Row, column: usize| row.get(column).cloned().flatten();
-        let blockers = rows.iter().filter(|row| optional(row, 1).is_some()).map(|row| Blocker {
-            pid: text(row, 1).parse().unwrap_or_default(),
-            user: text(row, 2).to_owned(),
-            application: text(row, 3).to_owned(),
-            state: optional(row, 4),
-            command: optional(row, 5),
-            relations: text(row, 6).split(' ').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
-            lock: text(row, 7).to_owned(),
-            since: text(row, 8).parse().ok(),
-        });
-        let waited = Duration::from_millis(text(first, 9).parse().unwrap_or_default());
-        Ok(Some(Look { statement: statement_of(text(first, 0)), blockers: blockers.collect(), waited }))
+        let mut blockers: Vec<_> = rows.iter().filter_map(|row| Blocker::read(row, self.target.user())).collect();
+        for blocker in &mut blockers {
+            self.deal_with(blocker).await;
+        }
+        // The same GRANT helps with all of them.
+        let mut said: Vec<String> = Vec::new();
+        for blocker in &mut blockers {
+            match &blocker.missing {
+                Some(missing) if said.contains(missing) => blocker.missing = None,
+                Some(missing) => said.push(missing.clone()),
+                None => {}
+            }
+        }
+        // waitstart is set a moment late: then it counts as no wait.
+        let waited = self.waits.in_all(Duration::from_millis(text(first, 9).parse().unwrap_or_default()));
+        let statement = statement_of(text(first, 0));
+        let progress = first.get(15).cloned().flatten();
+        Ok(Some((Look { statement, blockers, progress, too_long: waited > self.limit }, waited)))
+    }
+
+    /// Does to a blocker what the policy says. That it is not allowed is told, and nothing else changes.
+    async fn deal_with(&mut self, blocker: &mut Blocker) {
+        let Some(act) = self.target.blockers.act(blocker) else { return };
+        let session = blocker.session();
+        let first = !self.dealt_with.contains(&session);
+        let deeds = || self.deeds.lock().unwrap_or_else(PoisonError::into_inner);
+        if first {
+            // Noted before: when it works, the script goes on at once, and nobody is here any more to hear the answer.
+            deeds().push(Deed { act, blocker: blocker.clone(), confirmed: false });
+        }
+        let answer = self.ask(self.target.blockers.sql(act, blocker, self.backend)).await;
+        let done = answer.as_ref().is_ok_and(|rows| rows.first().is_some_and(|row| text(row, 0) == "true"));
+        let mut deeds = deeds();
+        let noted = deeds.iter().position(|deed| !deed.confirmed && deed.blocker.session() == session);
+        match (noted, done) {
+            (Some(at), true) => {
+                deeds[at].confirmed = true;
+                self.dealt_with.push(session);
+            }
+            // It has gone on by itself, or it is not allowed, or not known: then this is tried again soon.
+            (Some(at), false) => drop(deeds.remove(at)),
+            (None, _) => {}
+        }
+        if matches!(&answer, Err(Fault::Server(error)) if error.sql_state == "42501") {
+            blocker.missing = Some(blocker.may_not_signal(self.target.user()));
+        }
     }
 }
 

@@ -78,17 +78,17 @@ pub(super) fn hashed(text: &str, notes: &[Note]) -> String {
     for note in notes.iter().filter(|note| note.key == Key::Rollback) {
         let before = &text[at..note.range.start];
         let trimmed = before.trim_end_matches([' ', '\t']);
-        kept.push_str(trimmed);
+        // Each piece by itself: what a comment stood between is no line's end afterwards.
+        kept.push_str(&trimmed.replace("\r\n", "\n"));
         at = note.range.end;
         if kept.is_empty() || kept.ends_with('\n') {
             let behind = &text[at..];
             at += ["\r\n", "\n"].iter().find(|end| behind.starts_with(**end)).map_or(0, |end| end.len());
         }
     }
-    kept.push_str(&text[at..]);
-    let mut hashed = kept.replace("\r\n", "\n");
-    hashed.truncate(hashed.trim_end_matches('\n').len());
-    hashed
+    kept.push_str(&text[at..].replace("\r\n", "\n"));
+    kept.truncate(kept.trim_end_matches('\n').len());
+    kept
 }
 
 /// The header, and what is wrong with directives in it or behind it.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::file_name::{self, FileName, Parts};
 use super::position::Cursor;
 use super::rollback;
+use super::unsupported::Unsupported;
 use super::{Checksum, Position, Script, Version};
 
 /// Every script of one source, in the order of their versions.
@@ -32,6 +33,12 @@ pub enum InvalidFile {
     TwoRollbacks { file: String, position: Position, down: String },
     #[error("{file}: a rollback without its script: {remedy}")]
     DownWithoutScript { file: String, remedy: String },
+    #[error("{file}: in the layout {layout} a script is called {form}: {why}")]
+    LayoutName { file: String, layout: &'static str, form: &'static str, why: String },
+    #[error("{file}, line {line}: {why}")]
+    Section { file: String, line: u32, why: String },
+    #[error("{}", unrecognised(file, fits))]
+    Unrecognised { file: String, fits: Vec<&'static str> },
 }
 
 impl InvalidFile {
@@ -44,9 +51,30 @@ impl InvalidFile {
             | Self::NotUtf8 { file, .. }
             | Self::Nul { file, .. }
             | Self::TwoRollbacks { file, .. }
-            | Self::DownWithoutScript { file, .. } => file,
+            | Self::DownWithoutScript { file, .. }
+            | Self::LayoutName { file, .. }
+            | Self::Section { file, .. }
+            | Self::Unrecognised { file, .. } => file,
         }
     }
+}
+
+/// One script of a source, whatever the layout of its files, before its text is read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SourceFile {
+    pub version: Version,
+    /// As people read it.
+    pub description: String,
+    /// As the user knows it; with the folder, where the folder names the script.
+    pub file_name: String,
+    /// What is run, at the lines and columns that it has in the file.
+    pub text: String,
+    /// The file that holds the rollback, and its text; it may be the script's own file.
+    pub down: Option<(String, String)>,
+    /// Marked, in the layout's own way, to run outside a transaction.
+    pub no_transaction: bool,
+    /// What Belay would run otherwise than the layout's own tool.
+    pub unsupported: Option<Unsupported>,
 }
 
 /// A file that counts, before it is read.
@@ -62,7 +90,9 @@ impl History {
     pub fn from_files(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Result<Self, Vec<InvalidFile>> {
         let mut files: Vec<_> = files.into_iter().collect();
         files.sort();
-        let digest = digest(&files);
+        let counts = |name: &str| matches!(file_name::read(name), FileName::Script(_) | FileName::Down(_));
+        let counting = files.iter().filter(|(name, _)| counts(name));
+        let digest = digest(counting.map(|(name, bytes)| (name.as_str(), bytes.as_slice())));
         let mut faults = Vec::new();
         let mut ignored = Vec::new();
         let (mut scripts, mut downs) = (BTreeMap::new(), BTreeMap::new());
@@ -84,27 +114,52 @@ impl History {
                     let text = decode(&name, bytes).map_err(|fault| faults.push(fault)).ok();
                     place.insert(File { name, parts, text: text.unwrap_or_default() });
                 }
-                Entry::Occupied(there) => faults.push(same_version(name, there.get())),
+                Entry::Occupied(there) => {
+                    let there: &File = there.get();
+                    faults.push(same_version(name, &there.name, &there.parts.version));
+                }
             }
         }
         faults.extend(downs.values().filter_map(|down| misplaced(down, &scripts)));
-        let mut history = BTreeMap::new();
-        for (version, File { name, parts, text }) in scripts {
-            let down = downs.get(&version);
-            if let Some(down) = down
-                && let Some(position) = rollback::first_line(&text)
+        let sources = scripts.into_values().map(|File { name, parts, text }| SourceFile {
+            down: downs.get(&parts.version).map(|down| (down.name.clone(), down.text.clone())),
+            description: parts.spoken(),
+            version: parts.version,
+            file_name: name,
+            text,
+            no_transaction: false,
+            unsupported: None,
+        });
+        Self::from_sources(sources.collect(), digest, ignored, faults)
+    }
+
+    /// The history of these scripts. `digest` is as [`digest`] makes it of the files that count; `faults` are those
+    /// that were met before, and are told with the others.
+    pub fn from_sources(
+        sources: Vec<SourceFile>,
+        digest: String,
+        ignored: Vec<String>,
+        mut faults: Vec<InvalidFile>,
+    ) -> Result<Self, Vec<InvalidFile>> {
+        let mut scripts: BTreeMap<Version, Arc<Script>> = BTreeMap::new();
+        for source in sources {
+            if let Some(there) = scripts.get(&source.version) {
+                faults.push(same_version(source.file_name, &there.file_name, &there.version));
+                continue;
+            }
+            if let Some((down, _)) = &source.down
+                && let Some(position) = rollback::first_line(&source.text)
             {
-                let (file, down) = (name.clone(), down.name.clone());
+                let (file, down) = (source.file_name.clone(), down.clone());
                 faults.push(InvalidFile::TwoRollbacks { file, position, down });
             }
-            let script = Script::read(version.clone(), parts.spoken(), name, text, down.map(|down| down.text.as_str()));
-            history.insert(version, Arc::new(script));
+            scripts.insert(source.version.clone(), Arc::new(Script::read(source)));
         }
         if !faults.is_empty() {
             faults.sort_by(|a, b| a.file_name().cmp(b.file_name()));
             return Err(faults);
         }
-        Ok(Self { scripts: history, digest, ignored })
+        Ok(Self { scripts, digest, ignored })
     }
 
     /// The scripts in the order of their versions.
@@ -141,24 +196,23 @@ impl History {
 
 /// SHA-256 over the files that count, in the order of their names: name and content, each with its
 /// length before it, of 8 bytes, the highest first.
-fn digest(files: &[(String, Vec<u8>)]) -> String {
-    let counts = |name: &str| matches!(file_name::read(name), FileName::Script(_) | FileName::Down(_));
-    let files: Vec<_> = files.iter().filter(|(name, _)| counts(name)).collect();
+pub fn digest<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> String {
+    let files: Vec<_> = files.into_iter().collect();
     let lengths: Vec<_> = files
         .iter()
         .map(|(name, bytes)| [name.len(), bytes.len()].map(|length| (length as u64).to_be_bytes()))
         .collect();
     let pieces = files.iter().zip(&lengths).flat_map(|((name, bytes), [of_name, of_bytes])| {
-        [of_name.as_slice(), name.as_bytes(), of_bytes.as_slice(), bytes.as_slice()]
+        [of_name.as_slice(), name.as_bytes(), of_bytes.as_slice(), *bytes]
     });
     format!("sha256:{}", Checksum::of(pieces))
 }
 
-fn same_version(file: String, there: &File) -> InvalidFile {
-    if file == there.name {
+fn same_version(file: String, other: &str, version: &Version) -> InvalidFile {
+    if file == other {
         return InvalidFile::Twice { file };
     }
-    InvalidFile::SameVersion { file, other: there.name.clone(), version: there.parts.version.clone() }
+    InvalidFile::SameVersion { file, other: other.to_owned(), version: version.clone() }
 }
 
 /// A rollback file belongs to the script whose name it has.
@@ -176,7 +230,10 @@ fn misplaced(down: &File, scripts: &BTreeMap<Version, File>) -> Option<InvalidFi
 }
 
 /// The text of a file, without a byte order mark.
-fn decode(file: &str, bytes: Vec<u8>) -> Result<String, InvalidFile> {
+///
+/// # Errors
+/// When it is not UTF-8, or holds a NUL character.
+pub fn decode(file: &str, bytes: Vec<u8>) -> Result<String, InvalidFile> {
     let file = || file.to_owned();
     let mut text = String::from_utf8(bytes).map_err(|error| {
         let offset = error.utf8_error().valid_up_to();
@@ -192,4 +249,13 @@ fn decode(file: &str, bytes: Vec<u8>) -> Result<String, InvalidFile> {
         Some(at) => Err(InvalidFile::Nul { file: file(), position: Cursor::new(&text).position(at) }),
         None => Ok(text),
     }
+}
+
+/// Why the layout cannot be told from the files.
+fn unrecognised(file: &str, fits: &[&str]) -> String {
+    let found = match fits {
+        [] => format!("no layout fits {file} and the files beside it"),
+        fits => format!("the layouts {} fit {file} and the files beside it", fits.join(" and ")),
+    };
+    format!("{found}: name one (spec.source.layout, --layout)")
 }

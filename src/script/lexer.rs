@@ -1,9 +1,11 @@
-//! PostgreSQL's tokens, as far as splitting needs them: squawk-lexer's, with one mistake mended
+//! PostgreSQL's tokens, as far as splitting needs them: squawk-lexer's, with three mistakes mended
 //! and with a way to skip what is not SQL.
 //!
 //! squawk-lexer 2.68.0 was read against scan.l and psqlscan.l: nested comments, every quoting,
-//! dollar tags, and comments that cut operators short are right. One thing is not: a string that
-//! continues an `E''` on the next line still takes backslashes, and there it does not.
+//! dollar tags, and comments that cut operators short are right. Three things are not. A string that
+//! continues an `E''` on the next line still takes backslashes, and there it does not. A number ends
+//! where PostgreSQL 14 ends it (later ones refuse what differs): `1e$$` is `1` and the word `e$$`, and
+//! there it is `1e` and the beginning of a string. A byte order mark, wherever it stands, is a letter.
 
 use squawk_lexer::{LiteralKind, Token as Raw, TokenKind};
 
@@ -61,8 +63,16 @@ impl Iterator for Lexer<'_> {
         let raw = self.raw.next()?;
         let start = self.at;
         let mut end = start + raw.len as usize;
-        let (kind, mut unterminated) = kind(raw.kind, self.text.as_bytes()[start]);
+        let (mut kind, mut unterminated) = kind(raw.kind, self.text.as_bytes()[start]);
         self.at = end;
+        if let Some(sooner) = number_end(raw.kind, &self.text.as_bytes()[start..end]) {
+            end = start + sooner;
+            self.seek(end);
+        } else if kind == Kind::Space && self.text[start..end] == *squawk_lexer::BOM {
+            end += self.text[end..].find(|c: char| !is_word(c)).unwrap_or(self.text.len() - end);
+            kind = Kind::Word;
+            self.seek(end);
+        }
         if matches!(raw.kind, TokenKind::Literal { kind: LiteralKind::EscStr { terminated: true } }) {
             while let Some(quote) = continuation(self.text.as_bytes(), end) {
                 let closed = escape_string_end(self.text.as_bytes(), quote + 1);
@@ -105,6 +115,33 @@ fn kind(raw: TokenKind, first: u8) -> (Kind, Option<&'static str>) {
         _ if first == b'\\' => (Kind::Backslash, None),
         _ => (Kind::Other, None),
     }
+}
+
+/// Where a number or a parameter ends for PostgreSQL 14, if that is before the end of its token:
+/// what follows is a token of its own there, and an error later.
+fn number_end(raw: TokenKind, token: &[u8]) -> Option<usize> {
+    let digits = |from: usize| from + token[from..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let mut end = match raw {
+        TokenKind::PositionalParam { .. } => digits(1),
+        TokenKind::Literal { kind: LiteralKind::Int { .. } | LiteralKind::Numeric { .. } } => {
+            let whole = digits(0);
+            if token.get(whole) == Some(&b'.') { digits(whole + 1) } else { whole }
+        }
+        _ => return None,
+    };
+    if token[0] != b'$' && matches!(token.get(end), Some(b'e' | b'E')) {
+        let sign = usize::from(matches!(token.get(end + 1), Some(b'+' | b'-')));
+        let exponent = end + 1 + sign;
+        if token.get(exponent).is_some_and(u8::is_ascii_digit) {
+            end = digits(exponent);
+        }
+    }
+    (end < token.len()).then_some(end)
+}
+
+/// What goes on a word, as scan.l's `ident_cont`.
+fn is_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '$') || !c.is_ascii()
 }
 
 /// Where the string constant that ended at `at` goes on: at a quote after white space with a

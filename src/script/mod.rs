@@ -1,4 +1,4 @@
-//! SQL text → [`Script`]: name, header, statements with positions, class, checksum.
+//! SQL text → [`Script`]: name, header, statements with positions, class, effect, checksum.
 //!
 //! Pure: no I/O, no clock, and no panic on any bytes. What a *history* of scripts means against a
 //! ledger is decided in [`crate::plan`]; how a script is run, in [`crate::postgres`].
@@ -7,6 +7,7 @@ mod checksum;
 mod class;
 mod command;
 mod comment;
+mod effect;
 mod file_name;
 mod history;
 mod lexer;
@@ -28,12 +29,13 @@ mod tests;
 pub use checksum::{Checksum, InvalidChecksum};
 pub use class::Class;
 pub use comment::Header;
-pub use history::{History, InvalidFile};
+pub use effect::{Effect, LockMode, ScriptLock, TableLock, harmless_functions, statement_forms};
+pub use history::{History, InvalidFile, SourceFile, decode, digest};
 pub use outside::{IndexDefinition, Object, Outside, Settle};
 pub use parse::Script;
 pub use position::Position;
 pub use read::Mode;
 pub use rollback::Rollback;
-pub use split::Statement;
+pub use split::{Statement, statement_ranges};
 pub use unsupported::{Unsupported, UnsupportedKind};
 pub use version::{InvalidVersion, Version};

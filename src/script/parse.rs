@@ -2,6 +2,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::comment::{Header, hashed};
+use super::history::SourceFile;
 use super::position::{Cursor, Position};
 use super::read::{Mode, Read, blanked};
 use super::rollback::{self, Rollback};
@@ -36,18 +37,15 @@ impl Script {
         self.header.description.as_deref().unwrap_or(&self.description)
     }
 
-    /// Reads a script whose name and bytes are already known to be right. `down` is the text of its
-    /// `.down.sql`, which goes before rollback lines.
-    pub(super) fn read(
-        version: Version,
-        description: String,
-        file_name: String,
-        text: String,
-        down: Option<&str>,
-    ) -> Self {
-        let read = Read::of(&text);
-        let rollback = match down {
-            Some(down) => rollback::judge(down),
+    /// Reads a script whose name and bytes are already known to be right. Its rollback file goes before rollback lines.
+    pub(super) fn read(source: SourceFile) -> Self {
+        let SourceFile { version, description, file_name, text, down, no_transaction, unsupported } = source;
+        let mut read = Read::marked(&text, no_transaction);
+        if let Some(unsupported) = unsupported {
+            read.refuse(unsupported);
+        }
+        let rollback = match &down {
+            Some((_, down)) => rollback::judge(down),
             None => match rollback::lines(&text, &read.notes) {
                 Some(lines) => rollback::judge(&lines),
                 None => Rollback::None,

@@ -34,8 +34,14 @@ pub(super) struct Read {
 
 impl Read {
     pub fn of(text: &str) -> Self {
+        Self::marked(text, false)
+    }
+
+    /// The same, of a text that is marked to run outside a transaction by what is not in it, or not in Belay's words.
+    pub fn marked(text: &str, no_transaction: bool) -> Self {
         let mut split = split(text);
-        let (header, directives) = header(text, &split.notes);
+        let (mut header, directives) = header(text, &split.notes);
+        header.no_transaction |= no_transaction;
         let mut blanks = std::mem::take(&mut split.psql_lines);
         let unterminated = split.faults.iter().any(|fault| fault.kind == UnsupportedKind::Unterminated);
         let mut faults = std::mem::take(&mut split.faults);
@@ -58,6 +64,13 @@ impl Read {
             blanks,
             unterminated,
             unsupported: faults.into_iter().min_by_key(|fault| fault.position),
+        }
+    }
+
+    /// One more thing that stands in the way; the first in the text is told.
+    pub fn refuse(&mut self, unsupported: Unsupported) {
+        if self.unsupported.as_ref().is_none_or(|first| unsupported.position < first.position) {
+            self.unsupported = Some(unsupported);
         }
     }
 }

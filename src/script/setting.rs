@@ -24,7 +24,12 @@ pub(super) fn taken(words: &Words) -> Option<&'static str> {
         ("client_encoding", value)
     } else {
         let (name, value) = assigned(words)?;
-        (words.text(name), value)
+        // It tells, behind the script, that the transaction is still the one that Belay began.
+        if words.text(name).trim_matches('"').eq_ignore_ascii_case("belay") && words.kind(name + 1) == Some(Kind::Dot) {
+            return Some("belay.attempt");
+        }
+        // In quotes too it is found in any case.
+        (words.text(name).trim_matches('"'), value)
     };
     let (name, harmless) = KEPT.iter().find(|(kept, _)| kept.eq_ignore_ascii_case(name))?;
     let value = words.text(value).trim_matches('\'').to_ascii_lowercase();

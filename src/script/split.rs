@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::class::{self, Class};
 use super::comment::Note;
+use super::effect::{self, Effect};
 use super::lexer::{Kind, Lexer, Token};
 use super::position::{Cursor, Position};
 use super::psql;
@@ -20,6 +21,8 @@ pub struct Statement {
     /// As people call it: `ALTER TABLE`, `CREATE INDEX CONCURRENTLY`.
     pub command: String,
     pub class: Class,
+    /// What it locks, and whether data could be lost.
+    pub effect: Effect,
     /// The lines of data behind COPY … FROM STDIN, without the closing `\.`.
     pub copy_data: Option<Range<usize>>,
 }
@@ -42,6 +45,11 @@ pub(super) fn split(text: &str) -> Split {
     let mut splitter = Splitter::new(text);
     splitter.run();
     splitter.out
+}
+
+/// Where the statements of a text are, without their semicolons.
+pub fn statement_ranges(text: &str) -> Vec<Range<usize>> {
+    split(text).statements.into_iter().map(|statement| statement.range).collect()
 }
 
 struct Splitter<'a> {
@@ -123,6 +131,10 @@ impl<'a> Splitter<'a> {
                 open.previous = token;
                 open.range.end = token.end;
                 let depth = open.depth;
+                // No CASE goes on behind a semicolon: what looked like one was a label without AS.
+                if depth == 0 {
+                    open.blocks = 1;
+                }
                 self.keep(token, depth);
             }
         }
@@ -162,12 +174,15 @@ impl<'a> Splitter<'a> {
     }
 
     fn keep(&mut self, token: Token, depth: u32) {
-        if self.tokens.len() < MOST {
+        // Behind a long list in parentheses, what the statement does with it still counts.
+        let most = if depth == 0 { 2 * MOST } else { MOST };
+        if self.tokens.len() < most {
             self.tokens.push((token, depth));
         }
     }
 
-    /// BEGIN ATOMIC opens the body of a function, in which CASE and END pair, and END closes it.
+    /// BEGIN ATOMIC opens the body of a function, in which CASE and END pair. The END that closes it stands
+    /// where a statement would begin; any other is a label without AS.
     fn block(&mut self, previous: Token, word: &str) {
         let Some(open) = &mut self.open else { return };
         let is = |keyword: &str| word.eq_ignore_ascii_case(keyword);
@@ -183,7 +198,7 @@ impl<'a> Splitter<'a> {
         } else if previous.kind != Kind::Dot && !previous_is("AS") {
             if is("CASE") {
                 open.blocks = open.blocks.saturating_add(1);
-            } else if is("END") {
+            } else if is("END") && (open.blocks > 1 || previous.kind == Kind::Semicolon || previous_is("ATOMIC")) {
                 open.blocks -= 1;
             }
         }
@@ -240,7 +255,8 @@ impl<'a> Splitter<'a> {
     /// Closes the open statement, if there is one.
     fn finish(&mut self, semicolon: Option<usize>) {
         let Some(open) = self.open.take() else { return };
-        let told = class::classify(&Words::new(self.text, &self.tokens));
+        let words = Words::new(self.text, &self.tokens);
+        let (told, effect) = (class::classify(&words), effect::of(&words));
         if let Some((kind, what, remedy)) = told.refusal {
             self.fault(kind, open.range.start, what, remedy);
         }
@@ -262,6 +278,7 @@ impl<'a> Splitter<'a> {
             start: open.start,
             command: told.command,
             class: told.class,
+            effect,
             copy_data,
         });
         self.out.semicolons.push(semicolon);

@@ -32,6 +32,8 @@ pub enum UnsupportedKind {
     CopyData,
     /// A SET that Belay can't work under.
     Setting,
+    /// What the tool whose layout the file has would send otherwise than it stands there.
+    Layout,
 }
 
 impl std::fmt::Display for Unsupported {

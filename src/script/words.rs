@@ -36,6 +36,11 @@ impl<'a> Words<'a> {
         Self { text, tokens, first }
     }
 
+    /// The same statement from a token on.
+    pub fn tail(&self, at: usize) -> Words<'a> {
+        Words::new(self.text, self.tokens.get(at..).unwrap_or_default())
+    }
+
     pub fn len(&self) -> usize {
         self.tokens.len()
     }

@@ -1,5 +1,5 @@
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::SourceError;
 
@@ -32,6 +32,63 @@ pub fn read(path: &Path) -> Result<Vec<(String, Vec<u8>)>, SourceError> {
     }
     files.sort();
     Ok(files)
+}
+
+/// What a layout of another tool may care about, by the end of the name; the rest of a folder is not read.
+const ENDINGS: &[&str] = &[".sql", ".toml", ".conf", ".go", ".rs", ".java"];
+
+/// The files of a local folder and of the folders right below it, as `<folder>/<file>`, that a layout of another tool
+/// may care about. Folders whose names begin with a dot are not entered: a mounted ConfigMap has such.
+///
+/// # Errors
+/// When the folder, or a file in it, cannot be read.
+pub fn read_with_folders(path: &Path) -> Result<Vec<(String, Vec<u8>)>, SourceError> {
+    let mut files = Vec::new();
+    for (name, entry) in entries(path)? {
+        let unreadable = |error| SourceError::Unreadable { path: entry.display().to_string(), error };
+        if std::fs::metadata(&entry).map_err(unreadable)?.is_dir() {
+            if !name.starts_with('.') {
+                for (inner, file) in entries(&entry)? {
+                    files.extend(one(format!("{name}/{inner}"), &file)?);
+                }
+            }
+        } else {
+            files.extend(one(name, &entry)?);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// What lies in a folder, by name.
+fn entries(path: &Path) -> Result<Vec<(String, PathBuf)>, SourceError> {
+    let shown = || path.display().to_string();
+    let found = std::fs::read_dir(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => SourceError::NoFolder { path: shown() },
+        ErrorKind::NotADirectory => SourceError::NotAFolder { path: shown() },
+        _ => SourceError::Unreadable { path: shown(), error },
+    })?;
+    let mut entries = Vec::new();
+    for entry in found {
+        let entry = entry.map_err(|error| SourceError::Unreadable { path: shown(), error })?;
+        let path = entry.path();
+        match entry.file_name().into_string() {
+            Ok(name) => entries.push((name, path)),
+            Err(_) => return Err(SourceError::NameNotUtf8 { path: path.display().to_string() }),
+        }
+    }
+    Ok(entries)
+}
+
+/// A file, if a layout may care about it.
+fn one(name: String, path: &Path) -> Result<Option<(String, Vec<u8>)>, SourceError> {
+    let lower = name.to_ascii_lowercase();
+    let unreadable = |error| SourceError::Unreadable { path: path.display().to_string(), error };
+    if !ENDINGS.iter().any(|ending| lower.ends_with(ending)) || !std::fs::metadata(path).map_err(unreadable)?.is_file()
+    {
+        return Ok(None);
+    }
+    Ok(Some((name, std::fs::read(path).map_err(unreadable)?)))
 }
 
 #[cfg(test)]
@@ -69,6 +126,20 @@ mod tests {
         std::fs::create_dir(folder.0.join("old")).unwrap();
         let names: Vec<_> = read(&folder.0).unwrap().into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["001_a.sql", "002_b.sql", "003_c.SQL"], "a wrong ending is History's to refuse");
+    }
+
+    #[test]
+    fn folders_below_are_entered_once_and_hidden_ones_are_not() {
+        let folder = Folder::new("deep");
+        for below in ["2_b", "2_b/deeper", "..data", "node_modules"] {
+            std::fs::create_dir(folder.0.join(below)).unwrap();
+        }
+        for name in ["1_a.sql", "2_b/up.sql", "2_b/metadata.toml", "2_b/deeper/up.sql", "..data/up.sql", "README.md"] {
+            folder.write(name, "x");
+        }
+        folder.write("node_modules/a.js", "x");
+        let names: Vec<_> = read_with_folders(&folder.0).unwrap().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["1_a.sql", "2_b/metadata.toml", "2_b/up.sql"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
 
+use super::layout;
 use crate::api::{Reason, Source};
 use crate::script::{History, InvalidFile};
 
@@ -50,7 +51,7 @@ pub async fn read(client: &Client, namespace: &str, source: &Source) -> Result<H
             files.0.into_iter().map(|(key, (_, bytes))| (key, bytes)).collect::<Vec<_>>()
         }
     };
-    let history = History::from_files(files).map_err(Error::Invalid)?;
+    let history = layout::read(source.layout.unwrap_or_default(), files).map_err(Error::Invalid)?;
     match &source.digest {
         Some(asked) if asked != history.digest() => {
             Err(Error::Digest { is: history.digest().to_owned(), asked: asked.clone() })

@@ -1,9 +1,10 @@
 //! Where a history of scripts comes from: ConfigMaps, inline, a local folder → names and bytes.
 //!
-//! What the files mean is [`crate::script`]'s to say.
+//! What the files mean is [`crate::script`]'s to say; how another tool's files are told apart, [`layout`]'s.
 
 pub mod folder;
 pub mod kubernetes;
+pub mod layout;
 
 /// A source that could not be read. What is in its files is not judged here.
 #[derive(Debug, thiserror::Error)]

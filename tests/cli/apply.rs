@@ -35,14 +35,38 @@ async fn a_plan_says_what_apply_would_do_and_creates_nothing() {
     let said = bench.run(&["plan", "migrations"]).is(0);
     let expected = format!(
         "{} is at 001; 2 scripts to apply, up to 003\n  \
-         002  Add user preferences  Ada  in a transaction  2 statements  rollback: yes\n  \
-         003  Ticket escalation          in a transaction  2 statements  rollback: no\n",
+         002  Add user preferences  Ada  in a transaction  2 statements  rollback: yes  \
+         ALTER TABLE users: ACCESS EXCLUSIVE  destructive, line 5: UPDATE without WHERE\n  \
+         003  Ticket escalation          in a transaction  2 statements  rollback: no   \
+         UPDATE users: ROW EXCLUSIVE          destructive, line 2: UPDATE without WHERE\n",
         bench.database.name
     );
     assert_eq!(said.out, expected);
     bench.run(&["plan", "--exit-code"]).is(3);
     bench.run(&["plan", "--exit-code", "--target", "1"]).is(0);
     assert_eq!(bench.dump(), before);
+}
+
+#[tokio::test]
+async fn a_plan_counts_the_locks_that_it_has_no_room_for_and_marks_only_what_may_lose_data() {
+    let files = [
+        ("001_a.sql", "CREATE TABLE a (id int); CREATE INDEX ON a (id);"),
+        ("002_b.sql", "CREATE TABLE b (id int REFERENCES a);\nALTER TABLE c ADD d int;\nDROP INDEX e;"),
+        ("003_c.sql", "DO $$ BEGIN END $$"),
+    ];
+    let bench = Bench::new(&files).await;
+    let said = bench.run(&["plan"]).is(0).out;
+    let lines: Vec<_> = said.lines().collect();
+    assert!(lines[1].ends_with("rollback: no"), "what it makes itself nobody waits for: {said}");
+    assert!(lines[2].ends_with("ALTER TABLE c: ACCESS EXCLUSIVE, 3 more"), "{said}");
+    assert!(lines[3].contains("locks what its body names") && lines[3].ends_with("destructive, line 1: DO"), "{said}");
+    let plan = bench.run(&["plan", "-o", "json"]).is(0).document();
+    let locks =
+        ["c: ACCESS EXCLUSIVE", "e: ACCESS EXCLUSIVE", "a: SHARE ROW EXCLUSIVE", "not named: the table of the index"];
+    assert_eq!(plan["plan"][1]["locks"], serde_json::json!(locks));
+    assert!(plan["plan"][0].get("locks").is_none() && plan["plan"][1].get("destructive").is_none(), "{plan}");
+    let recorded = bench.run(&["plan", "--baseline", "3", "-o", "json"]).is(0).document();
+    assert!(recorded["baseline"][2].get("destructive").is_none(), "what is recorded is not run: {recorded}");
 }
 
 #[tokio::test]
@@ -57,6 +81,8 @@ async fn a_plan_is_a_document_with_stable_names() {
         (&first["mode"], &first["rollback"], &first["statements"]),
         (&"Transaction".into(), &"yes".into(), &2.into())
     );
+    assert_eq!(first["locks"], serde_json::json!(["users: ACCESS EXCLUSIVE"]));
+    assert_eq!(first["destructive"], "line 5: UPDATE without WHERE");
     let digest = bench.run(&["digest"]).is(0).out;
     assert_eq!(plan["sourceDigest"], digest.trim());
 
@@ -178,4 +204,22 @@ async fn the_example_goes_from_nothing_to_003() {
     assert_eq!(bench.versions().await, "001 002 003");
     let history = bench.run(&["history", "-o", "markdown"]).is(0).out;
     assert_eq!(history.lines().count(), 5, "{history}");
+}
+
+#[tokio::test]
+async fn what_the_server_says_beside_its_answers_is_told_and_kept_with_the_run() {
+    let noisy = "CREATE TABLE a (id int);\nCREATE TABLE IF NOT EXISTS a (id int);\n\
+                 DO $$ BEGIN RAISE WARNING 'mind the %', 'gap'; END $$;\nVACUUM a;";
+    let outside = format!("-- belay: no-transaction\n{noisy}");
+    let quiet = ("002_b.sql", "DO $$ BEGIN FOR i IN 1..300 LOOP RAISE NOTICE '%', i; END LOOP; END $$");
+    let bench = Bench::new(&[("001_a.sql", &outside), quiet]).await;
+    let said = bench.run(&["apply"]).is(0);
+    assert!(said.err.contains("001_a.sql: WARNING: mind the gap"), "{}", said.err);
+    assert!(said.err.contains("001_a.sql: NOTICE: relation \"a\" already exists, skipping"), "{}", said.err);
+    let kept = "SELECT jsonb_array_length(notices)::text || ' ' || (notices->0->>'severity') FROM belay.run";
+    assert_eq!(bench.value(kept).await, "100 NOTICE");
+
+    let bench = Bench::new(&[("001_a.sql", &noisy.replace("VACUUM a;", ""))]).await;
+    let document = bench.run(&["apply", "-o", "json"]).is(0).document();
+    assert_eq!(document["notices"][1]["message"], "mind the gap", "{document}");
 }

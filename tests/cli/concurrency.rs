@@ -148,16 +148,20 @@ async fn all_pending_killed_before_or_after_its_commit_takes_effect_exactly_once
 async fn a_script_that_finds_its_table_locked_is_tried_again_and_told_so() {
     let bench = Bench::after(SHOP, 1).await;
     let mut other = bench.database.owner().await;
-    sqlx::raw_sql("BEGIN; LOCK TABLE users").execute(&mut other).await.unwrap();
+    sqlx::raw_sql("SET application_name = 'a report'; BEGIN; LOCK TABLE users").execute(&mut other).await.unwrap();
     let said = bench.run(&["apply", "--retry-for", "0s"]).is(4);
     assert!(said.err.contains("002_add_user_preferences.sql") && said.err.contains("55P03"), "{}", said.err);
     assert!(said.err.contains("End the sessions that hold the locks"), "{}", said.err);
     assert_eq!(bench.versions().await, "001");
 
     let child = start(&mut bench.command(&["apply"]));
-    until(&bench, "it waits for the table", "SELECT (count(*) > 0)::text FROM pg_locks WHERE NOT granted").await;
+    // The connection beside the script's, which only looks.
+    let looked = "SELECT (count(*) > 0)::text FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'WITH me AS%' \
+                  AND state = 'idle' AND state_change > query_start";
+    until(&bench, "it has looked for whom it waits", looked).await;
     sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
-    end(child).is(0);
+    let said = end(child).is(0);
+    assert!(said.out.contains("waits for pid ") && said.out.contains("(a report, user "), "{}", said.out);
     assert_eq!(bench.versions().await, "001 002 003");
 }
 
@@ -169,4 +173,29 @@ async fn a_reader_that_went_away_does_not_stop_a_migration() {
     let said = Said::of(bench.command(&["apply"]).stdout(writer).output().unwrap()).is(0);
     assert_eq!(said.err, "");
     assert_eq!(bench.versions().await, "001 002 003");
+}
+
+#[tokio::test]
+async fn what_a_killed_run_left_at_work_on_the_server_is_gone_soon_and_the_next_run_goes_on() {
+    let gated = "UPDATE users SET id = id + 1;\nDO $$ BEGIN WHILE NOT EXISTS (SELECT FROM gate) LOOP PERFORM pg_sleep(0.005); \
+                 END LOOP; END $$;\n";
+    let bench = Bench::new(&[SHOP[0], ("002_gated.sql", gated)]).await;
+    bench.database.admin("CREATE TABLE gate (); GRANT ALL ON gate TO PUBLIC").await;
+    let at_gate = "SELECT (count(*) > 0)::text FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
+    let arguments = ["apply", "--baseline", "0"];
+    let mut child = start(&mut bench.command(&arguments));
+    until(&bench, "it waits at the gate", at_gate).await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // The gate stays shut, so the session cannot end by itself: the server finds its client dead, twice a second.
+    let killed = std::time::Instant::now();
+    let gone = "SELECT (count(*) = 0)::text FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'belay/%'";
+    until(&bench, "the server notices", gone).await;
+    eprintln!("gone after {:?}", killed.elapsed());
+    assert!(killed.elapsed() < std::time::Duration::from_secs(10), "{:?}", killed.elapsed());
+
+    bench.database.admin("INSERT INTO gate DEFAULT VALUES").await;
+    bench.run(&arguments).is(0);
+    assert_eq!(bench.versions().await, "001 002");
+    assert_eq!(bench.value("SELECT id::text FROM users").await, "2", "the UPDATE took effect once");
 }

@@ -18,12 +18,16 @@ $ belay new \"ticket escalation\"
 migrations/003_ticket_escalation.sql
 $ belay plan
 shop is at 002; 1 script to apply, up to 003
-  003  Ticket escalation  DBA Team  in a transaction  1 statement  rollback: yes
+  003  Ticket escalation  DBA Team  in a transaction  1 statement  rollback: yes  ALTER TABLE tickets: ACCESS EXCLUSIVE
 $ belay apply
 shop is at 002; 1 script to apply, up to 003
   003  Ticket escalation  DBA Team  applied, 4 ms
 shop is at 003; 1 script applied
 ```
+
+A plan names the strongest lock that each script takes of what is there, and the first statement after which data that was
+there could be gone, or not be what it was (`destructive, line 7: DROP TABLE`). Both are told from the script's text.
+[Concepts](concepts.md) has what that leaves out.
 
 `plan`, `status` and `history` create nothing in the database and take no lock. `apply` and `repair --yes` take the
 advisory lock that the operator takes, so the two never write at once. `apply` claims nothing: a ledger that an object of

@@ -18,10 +18,9 @@ const LEASE: Duration = Duration::from_secs(15);
 const SLEEPING: &str =
     "SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
 
-/// Ends when a session of the test's own holds a lock that all can see.
-const UNTIL_TOLD: &str =
-    "do $$ begin while not exists (select from pg_locks join pg_database on pg_database.oid = database
-        where locktype = 'advisory' and objid = 4242 and datname = current_database())
+/// Ends when a session of the test's own holds a lock that all sessions of the database can see.
+const UNTIL_TOLD: &str = "do $$ begin while not exists (select from pg_locks l join pg_database d on d.oid = l.database
+    where d.datname = current_database() and l.locktype = 'advisory' and l.objid = 4242)
     loop perform pg_sleep(0.05); end loop; end $$";
 
 /// Lets [`UNTIL_TOLD`] end, as long as the answer lives.

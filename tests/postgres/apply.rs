@@ -269,3 +269,25 @@ async fn progress_names_script_statement_and_line_while_it_runs() {
     seen.dedup();
     assert_eq!(seen, ["1/2 001_a.sql 1/2 line 1", "1/2 001_a.sql 2/2 line 2", "2/2 002_b.sql 1/1 line 2"]);
 }
+
+#[tokio::test]
+async fn a_script_that_stops_in_mid_statement_is_told_as_its_own_error() {
+    let database = Postgres::shared().database().await;
+    let mut engine = claimed(database.engine().await).await;
+    let nested = "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC\n\
+                  CREATE FUNCTION g() RETURNS int BEGIN ATOMIC SELECT 1; END; SELECT 1";
+    for (text, line, statement) in [
+        ("SELECT 1;\nSELECT 2 +", 2, 2),
+        ("SELECT 1;\nSELECT 2 + -- more", 2, 2),
+        ("SELECT 1;\nCREATE TABLE\n", 2, 2),
+        (nested, 2, 2),
+    ] {
+        let error = apply(&mut engine, &[("001_a.sql", text)]).await.unwrap_err();
+        assert_eq!(error.reason(), Reason::ScriptFailed, "{text}: {error}");
+        assert!(error.is_held());
+        let failure = error.failure();
+        assert_eq!(failure.sql_state.as_deref(), Some("42601"), "{text}");
+        assert_eq!((failure.line, failure.statement), (Some(line), Some(statement)), "{text}: {failure:?}");
+    }
+    assert_eq!(history(&database).await, "");
+}

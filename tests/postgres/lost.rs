@@ -10,6 +10,7 @@ use super::apply::history;
 use super::scripts::{apply, claimed, run, scripts};
 use crate::support::postgres::{Postgres, TestDatabase};
 use crate::support::proxy::{AtCommit, Proxy};
+use crate::support::{SOON, eventually};
 
 /// A table that counts how often the script ran, outside Belay.
 async fn counter(database: &TestDatabase) {
@@ -142,4 +143,38 @@ async fn when_another_run_wrote_to_the_ledger_meanwhile_it_is_read_again_first()
     assert_eq!(error.reason(), Reason::ConnectionLost);
     assert!(error.to_string().contains("another run wrote"), "{error}");
     assert_eq!(ran(&database).await, "0");
+}
+
+#[tokio::test]
+async fn a_connection_that_fell_silent_is_noticed_from_beside() {
+    let database = Postgres::shared().database().await;
+    counter(&database).await;
+    let proxy = Proxy::start(Postgres::shared().port, AtCommit::Pass).await;
+    let mut engine = through(&database, &proxy).await;
+    let silence = async || {
+        proxy.silence();
+        let query = format!(
+            "SELECT count(*)::text FROM pg_stat_activity WHERE usename = '{}' AND wait_event = 'PgSleep'",
+            database.role
+        );
+        eventually("the server notices", SOON, async || (database.value(&query).await? == "0").then_some(())).await;
+        database.admin("INSERT INTO gate VALUES (true)").await;
+    };
+    let applied = apply_and(&mut engine, TransactionMode::PerScript, silence);
+    tokio::time::timeout(SOON, applied).await.expect("it is noticed").unwrap();
+    assert_eq!(history(&database).await, "001 002");
+    assert_eq!(ran(&database).await, "2");
+}
+
+#[tokio::test]
+async fn the_server_is_told_at_startup_to_notice_a_dead_client_soon() {
+    let database = Postgres::shared().database().await;
+    let mut engine = claimed(database.engine().await).await;
+    let settings = "'client_connection_check_interval,tcp_user_timeout,tcp_keepalives_idle,tcp_keepalives_interval'";
+    let text = format!(
+        "CREATE TABLE told AS SELECT string_agg(current_setting(name), ' ' ORDER BY n) AS settings \
+         FROM string_to_table({settings}, ',') WITH ORDINALITY AS s (name, n)"
+    );
+    apply(&mut engine, &[("001_a.sql", &text)]).await.unwrap();
+    assert_eq!(database.value("SELECT settings FROM told").await.as_deref(), Some("500ms 20000 5 5"));
 }

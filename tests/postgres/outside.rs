@@ -319,3 +319,28 @@ async fn a_statement_that_waits_for_a_busy_table_gives_way_and_is_tried_again() 
     applied.unwrap();
     assert_eq!(database.value("SELECT count(c)::text || count(*)::text FROM t").await.as_deref(), Some("03"));
 }
+
+#[tokio::test]
+async fn how_far_a_long_build_is_is_told_in_the_servers_words() {
+    let database = with_table().await;
+    let mut engine = engine(&database).await;
+    let mut old = database.superuser().await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE t IN ROW EXCLUSIVE MODE").execute(&mut old).await.unwrap();
+    let told = std::sync::Mutex::new(None);
+    let tell = |at: belay::postgres::Progress<'_>| {
+        if let Some(progress) = at.progress {
+            *told.lock().unwrap() = Some((at.statement, progress.to_owned()));
+        }
+    };
+    let text = format!("-- belay: no-transaction\nSELECT 1;\n{CONCURRENTLY}");
+    let (scripts, run, never) = (scripts(&[("001_i.sql", &text)]), run(), CancellationToken::new());
+    let applied = engine.apply(&scripts, TransactionMode::PerScript, &run, &tell, &never);
+    let release = async {
+        eventually("how far it is", SOON, async || told.lock().unwrap().is_some().then_some(())).await;
+        sqlx::raw_sql("COMMIT").execute(&mut old).await.unwrap();
+    };
+    let (applied, ()) = tokio::join!(applied, release);
+    applied.unwrap();
+    let (statement, progress) = told.into_inner().unwrap().unwrap();
+    assert_eq!((statement, progress.as_str()), (2, "waiting for writers before build, 0 %"));
+}

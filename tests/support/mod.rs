@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod cluster;
+pub mod invariants;
 pub mod link;
 pub mod operator;
 pub mod pgbouncer;
@@ -9,6 +10,8 @@ pub mod postgres;
 pub mod proxy;
 
 use std::time::{Duration, Instant};
+
+use belay::script;
 
 /// Polls until `condition` gives something; panics with `what` after `limit`.
 pub async fn eventually<T>(what: &str, limit: Duration, mut condition: impl AsyncFnMut() -> Option<T>) -> T {

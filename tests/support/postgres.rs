@@ -49,7 +49,61 @@ impl Postgres {
 
     /// The same, with lines of postgresql.conf.
     pub fn start_with(configuration: &[&str]) -> Self {
-        let bin = binaries();
+        Self::start_from(binaries(), configuration)
+    }
+
+    /// A server of this major version, one of [`MAJORS`].
+    pub fn start_major(major: u32) -> Self {
+        Self::start_from(binaries_of(major), &["max_prepared_transactions = 5"])
+    }
+
+    /// The server of this major version that the tests of this process share.
+    pub fn shared_major(major: u32) -> &'static Self {
+        static SHARED: [OnceLock<Postgres>; MAJORS.len()] = [const { OnceLock::new() }; MAJORS.len()];
+        let n = MAJORS.iter().position(|one| *one == major).expect("a supported major");
+        SHARED[n].get_or_init(|| Self::start_major(major))
+    }
+
+    fn start_from(bin: PathBuf, configuration: &[&str]) -> Self {
+        let server = Self::place(bin);
+        run(server
+            .tool("initdb")
+            .args(["--no-sync", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-D"])
+            .arg(server.data()));
+        server.write("postgresql.conf", &server.configuration(configuration));
+        server.write("pg_hba.conf", HBA);
+        server.start_again();
+        server
+    }
+
+    /// A standby that follows another server.
+    pub fn standby_of(primary: &Self) -> Self {
+        let server = Self::place(binaries());
+        let source = format!("host={} port={} user=postgres", primary.directory.display(), primary.port);
+        run(server
+            .tool("pg_basebackup")
+            .args([
+                "--no-sync",
+                "--checkpoint=fast",
+                "--wal-method=stream",
+                "--write-recovery-conf",
+                "--dbname",
+                &source,
+                "-D",
+            ])
+            .arg(server.data()));
+        server.write("postgresql.conf", &server.configuration(&[]));
+        server.start_again();
+        server
+    }
+
+    /// Makes a standby the primary, and waits until it is.
+    pub fn promote(&self) {
+        run(self.tool("pg_ctl").args(["promote", "-w", "-D"]).arg(self.data()));
+    }
+
+    /// A place for a server's files, and what removes them.
+    fn place(bin: PathBuf) -> Self {
         let directory = unprivileged("mktemp").args(["-d", "-t", "belay-postgres.XXXXXX"]).output().expect("mktemp");
         let directory = PathBuf::from(String::from_utf8(directory.stdout).expect("a path").trim());
         assert!(directory.is_absolute(), "mktemp gave no directory");
@@ -65,17 +119,7 @@ impl Postgres {
             .spawn()
             .expect("the watchdog");
         let alive = watchdog.stdin.take().expect("the watchdog's stdin");
-
-        let port = free_port();
-        let server = Self { bin, directory, port, watchdog, _alive: alive };
-        run(server
-            .tool("initdb")
-            .args(["--no-sync", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-D"])
-            .arg(server.data()));
-        server.write("postgresql.conf", &server.configuration(configuration));
-        server.write("pg_hba.conf", HBA);
-        server.start_again();
-        server
+        Self { bin, directory, port: free_port(), watchdog, _alive: alive }
     }
 
     fn configuration(&self, more: &[&str]) -> String {
@@ -172,6 +216,12 @@ impl TestDatabase {
         superuser(&self.socket, self.port, &self.name).await
     }
 
+    /// The same database on a server that took over.
+    pub fn at(self, server: &Postgres) -> Self {
+        let url = self.url.replace(&self.port.to_string(), &server.port.to_string());
+        Self { url, socket: server.directory.clone(), port: server.port, ..self }
+    }
+
     /// As the owner.
     pub async fn owner(&self) -> PgConnection {
         let options: PgConnectOptions = self.url.parse().expect("a URL");
@@ -193,6 +243,37 @@ impl TestDatabase {
         let mut connection = self.superuser().await;
         let done = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await;
         done.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    /// One of PostgreSQL's clients, as the superuser of this database.
+    fn client(&self, name: &str) -> Command {
+        let mut command = unprivileged(binaries().join(name));
+        command.current_dir("/").args(["-U", "postgres", "-p", &self.port.to_string(), "-d", &self.name, "-h"]);
+        command.arg(&self.socket);
+        command
+    }
+
+    /// What pg_dump writes of it, with these arguments besides.
+    pub fn dump_as_written(&self, arguments: &[&str]) -> String {
+        let dump = self.client("pg_dump").args(arguments).output().expect("pg_dump runs");
+        assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
+        String::from_utf8(dump.stdout).expect("a dump is UTF-8")
+    }
+
+    /// Has psql run a script, which must not fail.
+    pub fn psql(&self, script: &[u8]) {
+        let mut psql = self.client("psql");
+        psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut psql = psql.spawn().expect("psql runs");
+        psql.stdin.take().expect("stdin").write_all(script).expect("it reads all of it");
+        assert!(psql.wait().expect("psql ends").success(), "{}", String::from_utf8_lossy(script));
+    }
+
+    /// The same without pg_dump's random marks, to be compared.
+    pub fn dump(&self, arguments: &[&str]) -> String {
+        let text = self.dump_as_written(arguments);
+        let marks = |line: &&str| !line.starts_with("\\restrict") && !line.starts_with("\\unrestrict");
+        text.lines().filter(marks).collect::<Vec<_>>().join("\n")
     }
 
     /// One value, read by the superuser. The query casts it to text.
@@ -223,7 +304,8 @@ cat > /dev/null
 rm -rf "$2""#;
 
 /// The superuser over the socket; everybody else with a password.
-const HBA: &str = "local all postgres trust\nlocal all all scram-sha-256\nhost all all 127.0.0.1/32 scram-sha-256\n";
+const HBA: &str =
+    "local all,replication postgres trust\nlocal all all scram-sha-256\nhost all all 127.0.0.1/32 scram-sha-256\n";
 
 /// A port on which nobody listens now.
 pub fn free_port() -> u16 {
@@ -265,6 +347,22 @@ pub fn binaries() -> PathBuf {
     }
     let output = Command::new("pg_config").arg("--bindir").output().expect("PostgreSQL's server is installed");
     PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
+}
+
+/// Every major version of PostgreSQL that Belay supports.
+pub const MAJORS: [u32; 5] = [14, 15, 16, 17, 18];
+
+/// The same of one major version: Debian's, or what tests/cluster/postgres-majors brings.
+fn binaries_of(major: u32) -> PathBuf {
+    let debian = PathBuf::from(format!("/usr/lib/postgresql/{major}/bin"));
+    if debian.join("initdb").exists() {
+        return debian;
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cluster/postgres-majors");
+    let output =
+        Command::new(script).arg(major.to_string()).stderr(Stdio::inherit()).output().expect("the script runs");
+    assert!(output.status.success(), "no PostgreSQL {major}");
+    PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim())
 }
 
 /// Runs a command to its end; panics with what it said if it failed.

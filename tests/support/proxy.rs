@@ -1,7 +1,7 @@
 //! A TCP proxy that loses, holds back or lets through what goes by: how a network fails at a chosen moment.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -16,6 +16,8 @@ pub enum AtCommit {
     LoseAnswer,
     /// It waits until [`Proxy::release`].
     Hold,
+    /// It goes by.
+    Pass,
 }
 
 /// A proxy before a server; ends with the test's runtime.
@@ -25,8 +27,10 @@ pub struct Proxy {
 }
 
 struct State {
+    server: AtomicU16,
     at_commit: AtCommit,
     done: AtomicBool,
+    silent: Notify,
     reached: Notify,
     released: Notify,
 }
@@ -36,18 +40,31 @@ impl Proxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let state = Arc::new(State {
+            server: AtomicU16::new(server),
             at_commit,
             done: AtomicBool::new(false),
+            silent: Notify::new(),
             reached: Notify::new(),
             released: Notify::new(),
         });
         let shared = state.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(relay(client, server, shared.clone()));
+                tokio::spawn(relay(client, shared.clone()));
             }
         });
         Self { port, state }
+    }
+
+    /// From now on nothing comes through the connections that there are, and the server's ends of them are closed: as a
+    /// firewall does that has forgotten them. Those of the client stay open, and hear nothing. New ones work.
+    pub fn silence(&self) {
+        self.state.silent.notify_waiters();
+    }
+
+    /// Sends new connections to the server on this port, as a service does whose primary has changed.
+    pub fn point_to(&self, server: u16) {
+        self.state.server.store(server, Ordering::SeqCst);
     }
 
     /// Waits until a COMMIT is held.
@@ -61,11 +78,17 @@ impl Proxy {
     }
 }
 
-async fn relay(mut client: TcpStream, server: u16, state: Arc<State>) -> std::io::Result<()> {
-    let mut server = TcpStream::connect(("127.0.0.1", server)).await?;
+async fn relay(mut client: TcpStream, state: Arc<State>) -> std::io::Result<()> {
+    let mut server = TcpStream::connect(("127.0.0.1", state.server.load(Ordering::SeqCst))).await?;
     let (mut up, mut down) = (vec![0; 65536], vec![0; 65536]);
+    let mut silent = std::pin::pin!(state.silent.notified());
     loop {
         tokio::select! {
+            () = &mut silent => {
+                drop(server);
+                let () = std::future::pending().await;
+                return Ok(());
+            }
             read = client.read(&mut up) => {
                 let chunk = &up[..read?];
                 if chunk.is_empty() {
@@ -82,6 +105,7 @@ async fn relay(mut client: TcpStream, server: u16, state: Arc<State>) -> std::io
                             let _ = server.read(&mut down).await?;
                             return Ok(());
                         }
+                        AtCommit::Pass => {}
                         AtCommit::Hold => {
                             state.reached.notify_one();
                             state.released.notified().await;

@@ -159,7 +159,7 @@ fn items(path: &str, number: i64) -> Value {
     let item = |n: i64| match path.rsplit('.').next().unwrap() {
         "configMaps" => json!({ "name": format!("a{n}") }),
         "healthChecks" => json!({ "name": format!("a{n}"), "sql": { "query": "select true" } }),
-        "searchPath" | "relations" => json!(format!("a{n}")),
+        "searchPath" | "relations" | "locks" | "names" => json!(format!("a{n}")),
         "waitingOn" => json!({ "pid": n, "user": "a", "application": "a", "lock": "a" }),
         "conditions" => json!({
             "type": format!("A{n}"), "status": "True", "reason": "A", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"

@@ -9,6 +9,7 @@ use crate::api::PostgresDatabase;
 use crate::controller::migration::Trouble;
 use crate::controller::{Context, connection};
 use crate::postgres::{Engine, Identity, PostgresError};
+use crate::script::Version;
 
 /// How soon a server that could not be looked at is looked at again.
 const RETRY: Duration = Duration::from_secs(30);
@@ -17,6 +18,8 @@ const RETRY: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct Look {
     pub generation: Option<i64>,
+    /// How often a look had been asked for when it began.
+    pub asked: u64,
     /// Since when the server has been out of reach.
     pub failing_since: Option<Timestamp>,
     /// It holds until then.
@@ -30,20 +33,23 @@ pub struct Seen {
     pub identity: Identity,
     pub size_bytes: i64,
     /// The version that the ledger shows.
-    pub version: Option<String>,
+    pub version: Option<Version>,
 }
 
 /// Looks at the server.
 pub async fn look(database: &PostgresDatabase, context: &Context, now: Timestamp) -> Look {
-    let seen = see(database, context).await;
+    let uid = database.uid().unwrap_or_default();
+    let asked = context.looks.asked(&uid);
+    let seen = see(database, context).await.and_then(|seen| super::pinned(database, seen, context));
     // A server that fails is looked at often; one that answers, at the interval, spread by a tenth either way.
     let wait = match &seen {
         Ok(_) => database.spec.interval.get().mul_f64(0.9 + 0.2 * rand::random::<f64>()).max(Duration::from_secs(1)),
         Err(_) => RETRY,
     };
-    let before = context.looks.failing_since(&database.uid().unwrap_or_default());
+    let before = context.looks.failing_since(&uid);
     Look {
         generation: database.metadata.generation,
+        asked,
         failing_since: seen.is_err().then(|| before.unwrap_or(now)),
         until: now
             .saturating_add(SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX))
@@ -67,6 +73,6 @@ async fn read(engine: &mut Engine) -> Result<Seen, PostgresError> {
     Ok(Seen {
         identity: engine.identity().clone(),
         size_bytes: engine.size_bytes().await?,
-        version: ledger.current().map(|row| row.version.to_string()),
+        version: ledger.current().map(|row| row.version.clone()),
     })
 }

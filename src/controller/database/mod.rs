@@ -16,23 +16,35 @@ use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::ObjectRef;
 
 use super::context::Watched;
+use super::migration::Trouble;
+use super::pin::{self, Pin};
 use super::{Context, invalid, watch};
-use crate::api::PostgresDatabase;
-use look::Look;
+use crate::api::{ACCEPT, PostgresDatabase};
+use look::{Look, Seen};
 
 /// As many servers are looked at at once.
 const CONCURRENCY: u16 = 8;
 
 /// What was last seen of each Database, by UID.
 #[derive(Default)]
-pub struct Looks(Mutex<HashMap<String, Look>>);
+pub struct Looks(Mutex<HashMap<String, Asked>>);
+
+/// The last look at a Database, and how often one was asked for.
+#[derive(Default)]
+struct Asked {
+    times: u64,
+    look: Option<Look>,
+}
 
 impl Looks {
-    /// The next reconcile looks anew: something has changed on the server.
+    fn of<T>(&self, uid: &str, read: impl FnOnce(&mut Asked) -> T) -> T {
+        let mut looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        read(looks.entry(uid.to_owned()).or_default())
+    }
+
+    /// The next reconcile looks anew: something has changed. A look that is under way does not count.
     pub fn expire(&self, uid: &str) {
-        if let Some(look) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(uid) {
-            look.until = Timestamp::MIN;
-        }
+        self.of(uid, |asked| asked.times += 1);
     }
 
     /// The object is gone.
@@ -40,19 +52,49 @@ impl Looks {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
 
+    /// How often a look was asked for.
+    fn asked(&self, uid: &str) -> u64 {
+        self.of(uid, |asked| asked.times)
+    }
+
     /// Since when looks have failed, if the last one did.
     fn failing_since(&self, uid: &str) -> Option<Timestamp> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(uid)?.failing_since
+        self.of(uid, |asked| asked.look.as_ref()?.failing_since)
     }
 
     /// What was seen of this generation, while it is not too old.
     fn fresh(&self, uid: &str, generation: Option<i64>, now: Timestamp) -> Option<Look> {
-        let looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        looks.get(uid).filter(|look| look.generation == generation && now < look.until).cloned()
+        self.of(uid, |asked| {
+            let fresh = |look: &&Look| look.generation == generation && look.asked == asked.times && now < look.until;
+            asked.look.as_ref().filter(fresh).cloned()
+        })
     }
 
-    fn keep(&self, uid: String, look: Look) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, look);
+    fn keep(&self, uid: &str, look: Look) {
+        self.of(uid, |asked| asked.look = Some(look));
+    }
+}
+
+/// What each Database is pinned to, by UID, and how often a person has moved the pin: sooner than the watch brings the
+/// status back.
+#[derive(Default)]
+pub struct Pins(Mutex<HashMap<String, (Pin, u32)>>);
+
+impl Pins {
+    /// What a Database is pinned to, and how often a person has moved that.
+    pub fn get(&self, database: &PostgresDatabase) -> (Pin, u32) {
+        let pins = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = pins.get(&database.uid().unwrap_or_default()).cloned();
+        known.unwrap_or_else(|| (database.status.as_ref().map(Pin::of).unwrap_or_default(), 0))
+    }
+
+    fn keep(&self, uid: String, pin: Pin, moved: u32) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, (pin, moved));
+    }
+
+    /// The object is gone.
+    pub fn forget(&self, uid: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
 }
 
@@ -94,12 +136,30 @@ async fn reconcile(watched: Arc<Watched<PostgresDatabase>>, context: Arc<Context
         Some(look) => look,
         None => {
             let look = look::look(database, &context, now).await;
-            context.looks.keep(uid, look.clone());
+            context.looks.keep(&uid, look.clone());
             look
         }
     };
     report::report(database, &look, &context, now).await?;
     Ok(Action::requeue(until(look.until, Timestamp::now())))
+}
+
+/// Whether what was seen is still the database that it was; the pin goes along with it.
+fn pinned(database: &PostgresDatabase, seen: Seen, context: &Context) -> Result<Seen, Trouble> {
+    let (pin, moved) = context.pins.get(database);
+    let now = Pin::seen(&seen.identity, seen.version.as_ref());
+    let accepted = pin::check(database, &pin, &now)?;
+    context.pins.keep(database.uid().unwrap_or_default(), now, moved + u32::from(accepted));
+    if accepted {
+        tracing::warn!(
+            database = database.name_any(),
+            namespace = database.namespace(),
+            accepted = database.annotations().get(ACCEPT),
+            "a person accepted what this database is now"
+        );
+        context.wake_migrations_of(&database.namespace().unwrap_or_default(), &database.name_any());
+    }
+    Ok(seen)
 }
 
 fn until(then: Timestamp, now: Timestamp) -> Duration {

@@ -33,7 +33,7 @@ pub async fn report(
             new.system_identifier = seen.identity.system_identifier.clone();
             new.database_oid = Some(seen.identity.database_oid);
             new.size_bytes = Some(seen.size_bytes);
-            new.version.clone_from(&seen.version);
+            new.version = seen.version.as_ref().map(ToString::to_string);
             let at = seen
                 .version
                 .as_ref()

@@ -12,6 +12,7 @@ use super::observe::{Observed, Trouble};
 use super::run::{Activity, Doing, Inspection, View};
 use crate::api::{BackupWhen, Failure, PostgresBackup, Reason, State, conditions};
 use crate::backup;
+use crate::controller::pin::{self, Pin};
 use crate::health::Verdict;
 use crate::plan::{Plan, plan};
 
@@ -179,7 +180,8 @@ fn in_run(o: &Observed, run: &View, now: Timestamp) -> Decision {
             return Decision::step(Step::Inspect { below: run.below.clone() });
         }
         let reason = failure.reason.parse().unwrap_or(Reason::ScriptFailed);
-        let wait = if reason.state() == State::Missing { backoff(o) } else { o.interval() };
+        let passes = reason.state() == State::Missing || reason == Reason::LockHeld;
+        let wait = if passes { backoff(o) } else { o.interval() };
         let left = run.inspection.as_ref().zip(run.history.as_ref()).zip(o.policy.as_ref().ok());
         return Decision {
             plan: left.and_then(|((read, history), policy)| plan(history, &read.ledger, policy).ok()),
@@ -187,7 +189,7 @@ fn in_run(o: &Observed, run: &View, now: Timestamp) -> Decision {
         }
         .saying(reason, message::failed(o, failure))
         .failed_with(Some(failure.clone()))
-        .settled(wait, reason.state() == State::Missing, now)
+        .settled(wait, passes, now)
         .close(reason);
     }
     if let Some(trouble) = &run.trouble {
@@ -226,6 +228,10 @@ fn inspected(o: &Observed, run: &View, inspection: &Inspection, now: Timestamp) 
     let (Ok(policy), Some(history)) = (&o.policy, run.history.as_deref().or(o.source.as_deref().ok())) else {
         return Decision::step(Step::Close { outcome: Reason::Cancelled });
     };
+    if let Err(trouble) = still_itself(o, inspection) {
+        let reason = trouble.reason;
+        return tell(o, trouble).settled(o.interval(), false, now).close(reason);
+    }
     if let Some(claimant) = inspection.ledger.claimant.as_ref().filter(|claimant| **claimant != o.claimant) {
         let trouble = Trouble { reason: Reason::DatabaseInUse, message: message::claimed(claimant) };
         return tell(o, trouble).settled(o.interval(), false, now).close(Reason::DatabaseInUse);
@@ -271,6 +277,19 @@ fn inspected(o: &Observed, run: &View, inspection: &Inspection, now: Timestamp) 
     back_up_and_apply(o, run, inspection, plan, now)
 }
 
+/// Whether the database is the one that it was. What a person accepts moves the pin first; only then a run goes on.
+fn still_itself(o: &Observed, inspection: &Inspection) -> Result<(), Trouble> {
+    let Ok(database) = &o.database else { return Ok(()) };
+    let seen = Pin::seen(&inspection.identity, inspection.ledger.current().map(|row| &row.version));
+    match pin::check(database, &o.pin, &seen)? {
+        false => Ok(()),
+        true => Err(Trouble {
+            reason: Reason::Planning,
+            message: format!("What PostgresDatabase {} is now was accepted. Belay looks at it again", o.database_name),
+        }),
+    }
+}
+
 /// A script is applied only above a verified backup, where the policy asks for one.
 fn back_up_and_apply(o: &Observed, run: &View, inspection: &Inspection, plan: Plan, now: Timestamp) -> Decision {
     let below = match below(o, run, inspection, &plan, now) {
@@ -306,7 +325,7 @@ fn back_up_and_apply(o: &Observed, run: &View, inspection: &Inspection, plan: Pl
         return Decision::step(Step::Inspect { below });
     }
     Decision::step(Step::Apply { below: below.clone() })
-        .saying(Reason::Applying, message::apply_starts(&plan, below.as_deref()))
+        .saying(Reason::Applying, message::apply_starts(o, &plan, below.as_deref()))
         .handling_request(o.request.is_some())
         .with_plan(plan)
 }
@@ -324,8 +343,12 @@ enum Below<'a> {
 fn below<'a>(o: &'a Observed, run: &View, inspection: &Inspection, plan: &Plan, now: Timestamp) -> Below<'a> {
     let Ok(database) = &o.database else { return Below::NotConfigured };
     let policy = &database.spec.backup;
-    let when = policy.when.max(o.backup_override.unwrap_or(BackupWhen::Never));
-    if when == BackupWhen::Never {
+    let asked = match o.backup_when() {
+        BackupWhen::Never => false,
+        BackupWhen::BeforeDestructive => plan.pending.iter().any(|script| script.destructive().is_some()),
+        BackupWhen::Always => true,
+    };
+    if !asked {
         return Below::NotAsked;
     }
     let Some(method) = &policy.method else { return Below::NotConfigured };

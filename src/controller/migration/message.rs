@@ -2,7 +2,7 @@
 
 use super::observe::Observed;
 use super::run::{Inspection, Place, View};
-use crate::api::{Failure, PostgresBackup};
+use crate::api::{BackupWhen, Failure, PostgresBackup};
 use crate::plan::Plan;
 
 /// The version where the database is, in words.
@@ -108,27 +108,43 @@ pub fn backup_not_configured(o: &Observed, plan: &Plan) -> String {
     )
 }
 
-pub fn apply_starts(plan: &Plan, below: Option<&str>) -> String {
+/// Why no backup is below a run.
+pub fn not_asked(o: &Observed) -> &'static str {
+    match o.backup_when() {
+        BackupWhen::BeforeDestructive => {
+            "A backup is asked for before destructive scripts only, and no statement of this plan is destructive."
+        }
+        BackupWhen::Never | BackupWhen::Always => "The policy asks for no backup.",
+    }
+}
+
+pub fn apply_starts(o: &Observed, plan: &Plan, below: Option<&str>) -> String {
     let first = plan.pending.first().or(plan.baseline.last()).map_or("", |script| script.file_name.as_str());
-    let backup = below.map_or_else(|| "No backup is asked for".to_owned(), |name| format!("Backup {name} is below it"));
-    format!("Applying {}, up to {}, from {first} on. {backup}.", scripts(plan.pending.len()), plan.to)
+    let backup = below.map_or_else(|| not_asked(o).to_owned(), |name| format!("Backup {name} is below it."));
+    format!("Applying {}, up to {}, from {first} on. {backup}", scripts(plan.pending.len()), plan.to)
 }
 
 pub fn applying(o: &Observed, run: &View, place: &Place) -> String {
     let backup = run.below.as_ref().map_or_else(String::new, |name| format!(" Backup {name} is below it."));
     let attempt = if place.attempt > 1 { format!(", try {}", place.attempt) } else { String::new() };
     let waits = place.waiting_on.first().map_or_else(String::new, |blocker| {
-        format!(
-            " It waits for the session with pid {} ({}, user {}), which holds {}; pg_terminate_backend({}) would end it.",
-            blocker.pid,
-            blocker.application,
-            blocker.user,
-            if blocker.relations.is_empty() { "a lock".to_owned() } else { blocker.relations.join(", ") },
-            blocker.pid
-        )
+        let held = if blocker.relations.is_empty() { "a lock".to_owned() } else { blocker.relations.join(", ") };
+        let missing = blocker.missing.as_ref().map_or_else(String::new, |missing| format!(" Belay's login lacks: {missing}"));
+        let who = match &blocker.gid {
+            Some(gid) => format!("the prepared transaction {gid:?} (user {}), which holds {held}; ROLLBACK PREPARED or COMMIT PREPARED ends it", blocker.user),
+            None if blocker.command.as_deref().is_some_and(|command| command.starts_with("autovacuum")) => {
+                format!("{} (pid {}), which holds {held}", blocker.command.as_deref().unwrap_or_default(), blocker.pid)
+            }
+            None => format!(
+                "the session with pid {0} ({1}, user {2}), which holds {held}; pg_terminate_backend({0}) would end it",
+                blocker.pid, blocker.application, blocker.user
+            ),
+        };
+        format!(" It waits for {who}.{missing}")
     });
+    let progress = place.progress.as_ref().map_or_else(String::new, |progress| format!(": {progress}"));
     format!(
-        "{}, statement {} of {}, line {}{attempt}.{waits} The last version in the ledger when the run began: {}.{backup}",
+        "{}, statement {} of {}, line {}{attempt}{progress}.{waits} The last version in the ledger when the run began: {}.{backup}",
         place.script,
         place.statement,
         place.statements,

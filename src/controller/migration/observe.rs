@@ -8,11 +8,12 @@ use kube::ResourceExt;
 
 use super::run::View;
 use crate::api::{
-    BackupWhen, Failure, Migration, MigrationStatus, OutOfOrder, PostgresBackup, PostgresDatabase, REQUESTED_AT,
+    Adopt, BackupWhen, Failure, Migration, MigrationStatus, OutOfOrder, PostgresBackup, PostgresDatabase, REQUESTED_AT,
     RUN_FINALIZER, Reason, conditions,
 };
 use crate::controller::Context;
 use crate::controller::memory::Memory;
+use crate::controller::pin::Pin;
 use crate::plan::Policy;
 use crate::script::History;
 use crate::source::kubernetes as source;
@@ -38,6 +39,8 @@ pub struct Key {
     pub database_generation: i64,
     pub source_digest: Option<String>,
     pub request: Option<String>,
+    /// How often a person has accepted another database for the one that was known.
+    pub accepted: u32,
 }
 
 /// The annotation that asks for another try.
@@ -71,6 +74,8 @@ pub struct Observed {
     pub config_maps: Vec<String>,
     pub database_name: String,
     pub database: Result<Arc<PostgresDatabase>, Trouble>,
+    /// What that Database is known to be.
+    pub pin: Pin,
     pub source: Result<Arc<History>, Trouble>,
     pub policy: Result<Policy, Trouble>,
     /// The Backups of the same Database.
@@ -89,6 +94,12 @@ impl Observed {
     /// Whether a person asked, after `at`, for another try.
     pub fn request_is_after(&self, at: Timestamp) -> bool {
         self.request.as_ref().is_some_and(|request| request.at > at)
+    }
+
+    /// The safer of what the Database's policy and the Migration ask for.
+    pub fn backup_when(&self) -> BackupWhen {
+        let of_database = self.database.as_ref().map_or(BackupWhen::Never, |database| database.spec.backup.when);
+        of_database.max(self.backup_override.unwrap_or(BackupWhen::Never))
     }
 
     /// Where the database is: as the run has just read it, else as the status has it from the last time.
@@ -127,12 +138,14 @@ pub async fn observe(migration: &Migration, context: &Context, memory: &mut Memo
     };
     memory.keep_source(migration, source.as_ref().ok());
 
+    let (pin, accepted) = database.as_ref().map(|database| context.pins.get(database)).unwrap_or_default();
     let request = request(migration).filter(|request| status.last_handled_requested_at.as_ref() != Some(&request.text));
     let key = Key {
         generation: migration.metadata.generation.unwrap_or_default(),
         database_generation: database.as_ref().ok().and_then(|db| db.metadata.generation).unwrap_or_default(),
         source_digest: source.as_ref().ok().map(|history| history.digest().to_string()),
         request: migration.annotations().get(REQUESTED_AT).cloned(),
+        accepted,
     };
     Observed {
         claimant: format!("{}/{namespace}/{}", context.cluster, migration.name_any()),
@@ -157,6 +170,7 @@ pub async fn observe(migration: &Migration, context: &Context, memory: &mut Memo
         status,
         database_name,
         database,
+        pin,
         source,
         key,
     }
@@ -196,6 +210,7 @@ fn policy(migration: &Migration, database: Option<&PostgresDatabase>) -> Result<
         transaction: spec.transaction,
         out_of_order: spec.out_of_order == OutOfOrder::Allow,
         baseline: version("baseline", &spec.baseline)?,
+        adopt: spec.adopt == Adopt::Auto,
         role: database.and_then(|database| database.spec.role.clone()),
         search_path: database.map(|database| database.spec.search_path.clone()).unwrap_or_default(),
     })

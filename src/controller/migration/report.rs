@@ -7,6 +7,7 @@ use kube::runtime::events::{Event, EventType};
 use kube::{Resource, ResourceExt};
 
 use super::decide::{Decision, PROGRESS, Say, Step};
+use super::message;
 use super::observe::Observed;
 use super::run::{Activity, Doing};
 use crate::api::conditions::{self, APPLIED, BACKED_UP, HEALTHY, PLANNED, READY};
@@ -18,6 +19,8 @@ use crate::script::{Mode, Rollback, Script};
 
 /// The most scripts that status.plan lists.
 const MAX_PLAN: usize = 20;
+/// The most locks that each of them lists.
+const MAX_LOCKS: usize = 10;
 /// The most runs that status.history lists.
 const MAX_HISTORY: usize = 10;
 
@@ -117,7 +120,8 @@ fn next(o: &Observed, decision: &Decision, say: &Say, missing_for: Duration, now
     status
 }
 
-fn tell_plan(status: &mut MigrationStatus, plan: &Plan) {
+pub(super) fn tell_plan(status: &mut MigrationStatus, plan: &Plan) {
+    let recorded = if plan.adopted.is_some() { "Adopt" } else { "Baseline" };
     let planned = |mode: &str, script: &crate::plan::PlannedScript| PlannedScriptStatus {
         version: script.version.to_string(),
         description: script.title().to_owned(),
@@ -130,10 +134,13 @@ fn tell_plan(status: &mut MigrationStatus, plan: &Plan) {
             Rollback::Unsupported(..) => "unsupported",
         }
         .to_owned(),
+        // What is only recorded does nothing.
+        locks: if mode == recorded { Vec::new() } else { script.lock_lines(MAX_LOCKS) },
+        destructive: script.destructive_line().filter(|_| mode != recorded),
     };
     status.target = Some(plan.to.to_string());
     status.pending = Some(plan.pending.len() as i64);
-    let baseline = plan.baseline.iter().map(|script| planned("Baseline", script));
+    let baseline = plan.baseline.iter().map(|script| planned(recorded, script));
     let mode = |script: &Script| if script.mode == Mode::NoTransaction { "NoTransaction" } else { "Transaction" };
     let pending = plan.pending.iter().map(|script| planned(mode(script), script));
     status.plan = baseline.chain(pending).take(MAX_PLAN).collect();
@@ -182,6 +189,7 @@ fn tell_run(status: &mut MigrationStatus, o: &Observed, decision: &Decision, say
                 told.line = Some(i64::from(place.line));
                 told.attempts = Some(i64::from(place.attempt));
                 told.waiting_on.clone_from(&place.waiting_on);
+                told.progress.clone_from(&place.progress);
             }
         }
     }
@@ -214,7 +222,7 @@ fn tell_progress(
         (_, Step::Apply { below: Some(name) }) => {
             set(BACKED_UP, true, "Succeeded", &format!("PostgresBackup {name} is verified."))
         }
-        (_, Step::Apply { below: None }) => set(BACKED_UP, true, "NotAsked", "The policy asks for no backup."),
+        (_, Step::Apply { below: None }) => set(BACKED_UP, true, "NotAsked", message::not_asked(o)),
         _ => {}
     }
     match (say.reason, &decision.plan) {

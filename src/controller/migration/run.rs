@@ -68,6 +68,8 @@ pub struct Place {
     pub attempt: u32,
     /// The sessions that it waits for.
     pub waiting_on: Vec<WaitingOn>,
+    /// How far the statement is, in the server's words.
+    pub progress: Option<String>,
 }
 
 /// A step in progress.
@@ -260,7 +262,9 @@ impl Task {
             (self.setting.wake)();
         }
         if self.cancel.is_cancelled() {
-            self.finish(Reason::Cancelled).await;
+            // A replica that lost its Lease has nobody to close a run that came to its end.
+            let applied = matches!(lock(&self.view).applied, Some(Ok(())));
+            self.finish(if applied { Reason::Succeeded } else { Reason::Cancelled }).await;
         }
         if let Some(engine) = self.engine.take() {
             engine.close().await;
@@ -316,7 +320,7 @@ impl Task {
         let applied = async {
             engine.claim(&self.setting.claimant).await?;
             engine.begin_run(&intent).await?;
-            engine.record_baseline(&context, &plan.baseline).await?;
+            engine.record_present(&context, plan, &self.cancel).await?;
             engine.apply(&plan.pending, transaction, &context, &progress, &self.cancel).await
         }
         .await;
@@ -412,6 +416,7 @@ fn start_of(plan: &Plan) -> Place {
         line: first.and_then(|script| script.statements.first()).map_or(1, |statement| statement.start.line),
         attempt: 1,
         waiting_on: Vec::new(),
+        progress: None,
     }
 }
 
@@ -423,6 +428,7 @@ fn place_of(progress: &Progress<'_>) -> Place {
         line: progress.line,
         attempt: progress.attempt,
         waiting_on: progress.waiting_on.iter().take(MAX_WAITING_ON).map(waiting_on).collect(),
+        progress: progress.progress.map(str::to_owned),
     }
 }
 
@@ -436,5 +442,7 @@ fn waiting_on(blocker: &Blocker) -> WaitingOn {
         relations: blocker.relations.iter().take(MAX_WAITING_ON).cloned().collect(),
         lock: blocker.lock.clone(),
         since: blocker.since.map(|since| since.to_string()),
+        gid: blocker.gid.clone(),
+        missing: blocker.missing.clone(),
     }
 }

@@ -8,9 +8,11 @@ use uuid::Uuid;
 use super::decide::{Decision, Step, decide};
 use super::observe::{Key, Observed, Request, Trouble};
 use super::run::{Activity, Doing, Inspection, View};
-use crate::api::{BackupWhen, Failure, MigrationStatus, PostgresBackup, PostgresDatabase, Reason};
+use super::{message, report};
+use crate::api::{BackupWhen, Failure, MigrationStatus, PostgresBackup, PostgresDatabase, Reason, State};
+use crate::controller::pin::Pin;
 use crate::health::Verdict;
-use crate::plan::{Applied, Hold, Ledger, Policy, plan};
+use crate::plan::{Applied, ForeignLedger, ForeignRow, Hold, Ledger, Policy, Tool, plan};
 use crate::postgres::Identity;
 use crate::script::History;
 
@@ -37,7 +39,7 @@ fn database(backup: serde_json::Value) -> Arc<PostgresDatabase> {
 }
 
 fn key() -> Key {
-    Key { generation: 1, database_generation: 1, source_digest: Some("sha256:1".into()), request: None }
+    Key { generation: 1, database_generation: 1, source_digest: Some("sha256:1".into()), request: None, accepted: 0 }
 }
 
 /// A Migration of two scripts that was just created, without backup or checks.
@@ -58,6 +60,7 @@ fn created() -> Observed {
         config_maps: vec!["shop-migrations".into()],
         database_name: "shop".into(),
         database: Ok(database(serde_json::json!({ "when": "Never" }))),
+        pin: Pin::default(),
         source: Ok(history()),
         policy: Ok(Policy::default()),
         backups: Vec::new(),
@@ -221,6 +224,86 @@ fn a_migration_overrides_the_policy_only_towards_more_safety() {
     assert_eq!(reason(&with(less, run)), Some(Reason::BackupNotConfigured));
 }
 
+/// A Migration of this one script, whose Database is backed up before destructive ones, with a run that has read an empty ledger.
+fn of_one_script(sql: &str) -> (Observed, View) {
+    let files = [("001_a.sql".to_owned(), sql.as_bytes().to_vec())];
+    let (o, run) = read(0);
+    let policy = database(serde_json::json!({
+        "when": "BeforeDestructive",
+        "method": { "pgDump": { "store": { "persistentVolumeClaim": { "claimName": "b" } } } },
+    }));
+    (Observed { source: Ok(Arc::new(History::from_files(files).unwrap())), database: Ok(policy), ..o }, run)
+}
+
+#[test]
+fn before_destructive_scripts_only_a_backup_is_asked_for_where_one_may_lose_data() {
+    for (sql, asked) in [
+        ("create table a ();", false),
+        ("alter table a add b int; delete from a where b = 1;", false),
+        ("create table a (); drop table b;", true),
+        ("update a set b = 1;", true),
+        ("do $$ begin end $$;", true),
+    ] {
+        let (o, run) = of_one_script(sql);
+        let decision = with(o, run);
+        match asked {
+            true => assert!(matches!(decision.step, Step::BackUp { .. }), "{sql}: {:?}", decision.step),
+            false => {
+                assert_eq!(decision.step, Step::Apply { below: None }, "{sql}");
+                assert!(
+                    message(&decision).contains("no statement of this plan is destructive"),
+                    "{}",
+                    message(&decision)
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_script_that_is_recorded_and_not_run_asks_for_no_backup() {
+    let (o, run) = of_one_script("drop table a;");
+    let baseline = Policy { baseline: Some("1".parse().unwrap()), ..Policy::default() };
+    assert_eq!(with(Observed { policy: Ok(baseline), ..o }, run).step, Step::Apply { below: None });
+}
+
+#[test]
+fn of_two_policies_the_safer_holds() {
+    use BackupWhen::{Always, BeforeDestructive, Never};
+    let of = |when: &str| Ok(database(serde_json::json!({ "when": when })));
+    for (database, migration, holds) in [
+        ("Never", Some(BeforeDestructive), BeforeDestructive),
+        ("BeforeDestructive", None, BeforeDestructive),
+        ("BeforeDestructive", Some(Never), BeforeDestructive),
+        ("BeforeDestructive", Some(Always), Always),
+        ("Always", Some(BeforeDestructive), Always),
+        ("Never", None, Never),
+    ] {
+        let o = Observed { database: of(database), backup_override: migration, ..created() };
+        assert_eq!(o.backup_when(), holds, "{database} and {migration:?}");
+    }
+    let o = Observed { database: of("Never"), ..created() };
+    assert_eq!(message::not_asked(&o), "The policy asks for no backup.");
+}
+
+#[test]
+fn the_plan_in_the_status_says_what_is_locked_and_what_may_lose_data() {
+    let sql: String = (0..12).map(|n| format!("alter table t{n:02} set (fillfactor = 70);\n")).collect();
+    let (o, _) = of_one_script(&format!("{sql}alter table orders drop column total;"));
+    let history = o.source.unwrap();
+    let mut status = MigrationStatus::default();
+    report::tell_plan(&mut status, &plan(&history, &Ledger::default(), &Policy::default()).unwrap());
+    let told = &status.plan[0];
+    assert_eq!(told.locks.len(), 10);
+    assert_eq!(told.locks[0], "orders: ACCESS EXCLUSIVE");
+    assert_eq!(told.locks[1], "t00: SHARE UPDATE EXCLUSIVE");
+    assert_eq!(told.destructive.as_deref(), Some("line 13: DROP COLUMN"));
+
+    let baseline = Policy { baseline: Some("1".parse().unwrap()), ..Policy::default() };
+    report::tell_plan(&mut status, &plan(&history, &Ledger::default(), &baseline).unwrap());
+    assert!(status.plan[0].locks.is_empty() && status.plan[0].destructive.is_none(), "{:?}", status.plan);
+}
+
 #[test]
 fn without_the_lock_nothing_is_written_and_it_is_polled() {
     let (o, mut run) = read(1);
@@ -269,6 +352,37 @@ fn a_failed_script_is_told_after_the_ledger_was_read_back() {
 }
 
 #[test]
+fn another_tool_that_is_at_work_is_tried_again_soon_and_needs_nobody() {
+    let (o, mut run) = read(0);
+    let busy = Failure { reason: "LockHeld".into(), message: "On db, goose is at work.".into(), ..Failure::default() };
+    (run.applied, run.wrote) = (Some(Err(busy)), true);
+    let decision = with(o, run);
+    assert_eq!(decision.step, Step::Close { outcome: Reason::LockHeld });
+    assert_eq!(decision.settle.map(|settle| settle.until.duration_since(now()).as_secs()), Some(1));
+    assert_eq!(Reason::LockHeld.state(), State::Reconciling);
+}
+
+#[test]
+fn a_ledger_of_another_tool_is_taken_over_by_applying_the_plan_that_says_so() {
+    let foreign = ForeignLedger {
+        tool: Tool::Goose,
+        schema: "public".into(),
+        table: "goose_db_version".into(),
+        rows: Some(vec![ForeignRow { version: Some("1".into()), ok: true, ..ForeignRow::default() }]),
+    };
+    let (o, mut run) = read(0);
+    let table = Some("public.goose_db_version".to_owned());
+    let read = Ledger { first_foreign_table: table, foreign: vec![foreign], ..ledger(0) };
+    run.inspection = Some(Arc::new(inspection(read)));
+    assert_eq!(reason(&with(o.clone(), run.clone())), Some(Reason::BaselineRequired), "not unasked");
+    let asked = Observed { policy: Ok(Policy { adopt: true, ..Policy::default() }), ..o };
+    let decision = with(asked, run);
+    assert_eq!(decision.step, Step::Apply { below: None });
+    let plan = decision.plan.unwrap();
+    assert_eq!((plan.baseline.len(), plan.pending.len(), plan.adopted.is_some()), (1, 1, true));
+}
+
+#[test]
 fn a_held_plan_is_not_tried_again_until_a_person_asks() {
     let (o, mut run) = read(1);
     run.inspection = Some(Arc::new(inspection(Ledger { hold: Some(hold(now())), ..ledger(1) })));
@@ -294,6 +408,27 @@ fn another_claimants_ledger_is_left_alone() {
     let decision = with(o, run);
     assert_eq!(decision.step, Step::Close { outcome: Reason::DatabaseInUse });
     assert!(message(&decision).contains("cluster/shop/other"));
+}
+
+#[test]
+fn a_database_that_is_not_the_one_that_it_was_is_left_alone_until_the_pin_has_moved() {
+    let (o, run) = read(1);
+    let other = Pin { database_oid: Some(identity().database_oid + 1), ..Pin::default() };
+    let decision = with(Observed { pin: other, ..o.clone() }, run.clone());
+    assert_eq!(decision.step, Step::Close { outcome: Reason::IdentityChanged });
+    assert!(message(&decision).contains("belay.dev/accept="), "{}", message(&decision));
+    let further = Pin { version: Some("2".parse().unwrap()), ..Pin::default() };
+    let decision = with(Observed { pin: further.clone(), ..o.clone() }, run.clone());
+    assert_eq!(decision.step, Step::Close { outcome: Reason::LedgerWentBack });
+    // Accepted, but the Database has not taken note of it yet: nothing is applied before.
+    let mut database = (*database(serde_json::json!({ "when": "Never" }))).clone();
+    let seen = Pin::seen(&identity(), Some(&"001".parse().unwrap()));
+    let accept = format!("{}/{}/001", identity().system_identifier.unwrap_or("-".into()), identity().database_oid);
+    database.metadata.annotations = Some([("belay.dev/accept".to_owned(), accept)].into());
+    let accepted = Observed { pin: further, database: Ok(Arc::new(database.clone())), ..o.clone() };
+    assert_eq!(with(accepted, run.clone()).step, Step::Close { outcome: Reason::Planning });
+    let moved = Observed { pin: seen, database: Ok(Arc::new(database)), ..o };
+    assert_eq!(with(moved, run).step, Step::Apply { below: None });
 }
 
 #[test]

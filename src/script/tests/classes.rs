@@ -203,7 +203,9 @@ fn settings_that_belay_stands_on_are_refused() {
     for text in [
         "set standard_conforming_strings = off",
         "set session standard_conforming_strings to 'off'",
+        "set local \"Standard_Conforming_Strings\" = off",
         "set client_encoding to latin1",
+        "set local belay.attempt = 'x'",
         "set names 'latin1'",
         "set default_transaction_read_only = on",
         "set local transaction_read_only = on",
@@ -218,6 +220,8 @@ fn data_to_the_client_is_refused() {
     for text in ["copy t to stdout", "copy (select 1) to STDOUT with (format csv)"] {
         assert_eq!(script(text).unsupported.map(|u| u.kind), Some(UnsupportedKind::CopyData), "{text}");
     }
+    let long = format!("copy (values (0){}) to stdout", ", (1, 2)".repeat(3000));
+    assert_eq!(script(&long).unsupported.map(|u| u.kind), Some(UnsupportedKind::CopyData));
 }
 
 #[test]

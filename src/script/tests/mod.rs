@@ -1,16 +1,25 @@
 //! What the room promises, as tables of hard cases and as properties.
 
 mod classes;
+mod effects;
 mod histories;
 mod properties;
 mod scripts;
 mod splitting;
 
-use super::Script;
+use super::{Script, SourceFile};
 
 /// A script of this text.
 fn script(text: &str) -> Script {
-    Script::read("1".parse().unwrap(), "test".to_owned(), "001_test.sql".to_owned(), text.to_owned(), None)
+    Script::read(SourceFile {
+        version: "1".parse().unwrap(),
+        description: "test".to_owned(),
+        file_name: "001_test.sql".to_owned(),
+        text: text.to_owned(),
+        down: None,
+        no_transaction: false,
+        unsupported: None,
+    })
 }
 
 /// The statements' own texts.

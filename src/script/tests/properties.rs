@@ -1,5 +1,4 @@
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 
 use super::super::History;
 use super::super::comment::hashed;
@@ -82,17 +81,8 @@ fn text() -> impl Strategy<Value = String> {
     ]
 }
 
-fn config() -> ProptestConfig {
-    let fixed = ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() };
-    match fixed.rng_seed {
-        RngSeed::Random => ProptestConfig { rng_seed: RngSeed::Fixed(20261123), ..fixed },
-        RngSeed::Fixed(_) => fixed,
-    }
-}
-
 proptest! {
-    // The same cases every time: a change is judged by what it changed. PROPTEST_RNG_SEED and PROPTEST_CASES look further.
-    #![proptest_config(config())]
+    #![proptest_config(crate::testing::same_cases(2000))]
 
     #[test]
     fn no_bytes_are_too_strange(bytes in any::<Vec<u8>>(), name in "[0-9]{0,2}[-_.a-zé]{0,4}(\\.down)?\\.(sql|SQL)?") {

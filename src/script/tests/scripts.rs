@@ -209,6 +209,9 @@ fn the_checksum_is_blind_to_line_endings_marks_and_rollback_lines_only() {
     for text in same {
         assert_eq!(script(&text).checksum, script(base).checksum, "{text:?}");
     }
+    // A carriage return alone is no line's end, also where only a rollback line parts it from one.
+    let alone = "select 1;\r -- ROLLBACK: x\r\nselect 2;";
+    assert_eq!(script(alone).checksum, script(&alone.replace("\r\n", "\n")).checksum);
     let other = [
         base.replace("t()", "u()"),
         base.replace("  select", " select"),

@@ -74,6 +74,15 @@ fn statements_end_where_the_server_ends_them() {
         ("select\u{c}1\u{b};select 2", &["select\u{c}1", "select 2"]),
         ("select größe$;select \u{a0}x", &["select größe$", "select \u{a0}x"]),
         ("select U & 'a\\';select 2", &["select U & 'a\\'", "select 2"]),
+        // A number ends where PostgreSQL 14 ends it, so that no string begins in the word behind it.
+        ("select 1e$$;commit;select 1e$$", &["select 1e$$", "commit", "select 1e$$"]),
+        ("select 0x$$;commit;select 0x1$$", &["select 0x$$", "commit", "select 0x1$$"]),
+        ("select 1_0$a$;commit;select 1.5e$a$", &["select 1_0$a$", "commit", "select 1.5e$a$"]),
+        ("select 1.5e3$$;$$, .5$$;$$, 1e-3$$;$$;select 2", &["select 1.5e3$$;$$, .5$$;$$, 1e-3$$;$$", "select 2"]),
+        ("select 1e'\\';commit;select $1e'\\'", &["select 1e'\\';commit;select $1e'\\'"]),
+        // A byte order mark is a letter, wherever it stands.
+        ("select E'a'\n'b'\u{feff}$$;commit;select a$$", &["select E'a'\n'b'\u{feff}$$", "commit", "select a$$"]),
+        ("\u{feff}$$;commit;$$", &["\u{feff}$$", "commit", "$$"]),
     ];
     for (text, expected) in cases {
         assert_eq!(statements(text), *expected, "{text:?}");
@@ -90,6 +99,12 @@ fn a_body_with_begin_atomic_is_one_statement() {
         "create function f() returns int begin atomic; select t.end, t.case as case, 1 as end from t; end",
         "create function f() returns int begin atomic select 1 as end; select 2; end",
         "create function f() returns int begin atomic select 1 as case; end",
+        "create function f() returns int begin atomic select 1 end; select 2 end from t; end",
+        "create function f() returns int begin atomic select case when true then 1 end end; end",
+        "create procedure p() begin atomic end",
+        // CASE is no expression here, but a label without AS.
+        "create function f() returns int begin atomic select 1 case; end",
+        "create function f() returns int begin atomic select 1 case, case when true then 1 end; select 2 case; end",
         "create function f() returns int begin /* x */ atomic select begin from t; end",
     ] {
         assert_eq!(statements(&format!("{body};select 2")), [body, "select 2"]);
@@ -108,6 +123,8 @@ fn a_body_with_begin_atomic_is_one_statement() {
 fn transaction_control_does_not_hide_in_a_body_that_never_ended() {
     for text in [
         "create function f() returns int begin atomic select 1 case; end; commit; select 1",
+        "create function f() returns int begin atomic select 1 case; end; end; select 1",
+        "create function f() returns int begin atomic select 1 case; end; end work; select 1",
         "select (1; commit; select 2)",
         "create function f() returns int begin atomic select 1; commit; end",
     ] {
@@ -192,7 +209,7 @@ fn psql_commands_are_refused_by_name_with_what_to_write_instead() {
         ("select 1 \\gset\n", "\\gset ", "semicolon", 1, 10),
         ("select 1 \\; select 2;", "\\; ", "plain semicolon", 1, 10),
         ("\\.\nselect 1;", "\\. ", "ends the data", 1, 1),
-        ("\\d+ t\n", "\\d+ ", "write it in SQL", 1, 1),
+        ("\\d+ t\n", "\\d+ ", "what psql shows", 1, 1),
         ("\\restrict a \\i x\nselect 1;", "\\restrict ", "write it in SQL", 1, 1),
         ("\\restrict é\nselect 1;", "\\restrict ", "write it in SQL", 1, 1),
         ("select a \\ b", "a backslash", "write it in SQL", 1, 10),

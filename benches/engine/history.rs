@@ -1,0 +1,100 @@
+//! Histories of scripts as projects have them: tables, columns, indexes, constraints, functions, views, seeds, backfills.
+//! Made up, but always the same.
+
+use std::fmt::Write as _;
+
+/// File names and texts, in order.
+pub type Files = Vec<(String, String)>;
+
+/// A history of `count` small scripts.
+pub fn many(count: usize) -> Files {
+    (0..count).map(|n| (format!("{:05}_{}.sql", n + 1, KINDS[n % KINDS.len()].0), small(n))).collect()
+}
+
+/// A history of `count` scripts, each with all that [`many`] has ten scripts for: 14 statements.
+pub fn releases(count: usize) -> Files {
+    let whole = |n: usize| (0..KINDS.len()).map(|kind| small(n * KINDS.len() + kind)).collect();
+    (0..count).map(|n| (format!("{:05}_release.sql", n + 1), whole(n))).collect()
+}
+
+/// What a history of many years goes through, time and again: a table is made in the first, and worked on in the others.
+const KINDS: &[(&str, &str)] = &[
+    (
+        "create_table",
+        "CREATE TABLE orders_# (\n    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,\n    number     text NOT NULL UNIQUE,\n    \
+         customer   bigint NOT NULL,\n    amount     numeric(12, 2) NOT NULL CHECK (amount >= 0),\n    note       text,\n    \
+         created_at timestamptz NOT NULL DEFAULT now()\n);\nCREATE INDEX orders_#_customer ON orders_# (customer);\n\
+         COMMENT ON TABLE orders_# IS 'One row an order; it''s kept for ten years';\n",
+    ),
+    (
+        "seed",
+        "INSERT INTO orders_# (number, customer, amount)\nSELECT 'N' || n, n % 17, n * 1.5 FROM generate_series(1, 50) AS n;\n",
+    ),
+    (
+        "add_column",
+        "ALTER TABLE orders_#\n    ADD COLUMN IF NOT EXISTS state text NOT NULL DEFAULT 'open',\n    ADD COLUMN paid_at timestamptz;\n",
+    ),
+    ("add_index", "CREATE INDEX orders_#_created ON orders_# (created_at) WHERE state = 'open';\n"),
+    (
+        "add_check",
+        "ALTER TABLE orders_# ADD CONSTRAINT orders_#_state CHECK (state IN ('open', 'paid', 'lost')) NOT VALID;\n\
+         ALTER TABLE orders_# VALIDATE CONSTRAINT orders_#_state;\n",
+    ),
+    (
+        "add_items",
+        "CREATE TABLE items_# (\n    order_id bigint NOT NULL REFERENCES orders_# ON DELETE CASCADE,\n    position int NOT NULL,\n    \
+         article  text NOT NULL,\n    PRIMARY KEY (order_id, position)\n);\n",
+    ),
+    (
+        "add_function",
+        "CREATE FUNCTION touch_#() RETURNS trigger LANGUAGE plpgsql AS $$\nBEGIN\n    -- A semicolon; in a comment.\n    \
+         NEW.paid_at := CASE WHEN NEW.state = 'paid' THEN now() END;\n    RETURN NEW;\nEND;\n$$;\n\
+         CREATE TRIGGER touch BEFORE UPDATE ON orders_# FOR EACH ROW EXECUTE FUNCTION touch_#();\n",
+    ),
+    ("backfill", "UPDATE orders_# SET state = 'paid' WHERE customer < 5;\n"),
+    ("add_view", "CREATE VIEW open_# AS SELECT id, number, amount FROM orders_# WHERE state = 'open';\n"),
+    ("drop_column", "ALTER TABLE orders_# DROP COLUMN note;\n"),
+];
+
+fn small(n: usize) -> String {
+    let (kind, body) = KINDS[n % KINDS.len()];
+    let header = format!(
+        "-- Description: {}\n-- Author: Somebody\n-- Date: 2026-01-{:02}\n\n",
+        kind.replace('_', " "),
+        n % 28 + 1
+    );
+    header + &body.replace('#', &(n / KINDS.len()).to_string())
+}
+
+/// One script of about `bytes`: rows by INSERT, a few hundred to a statement.
+pub fn big(bytes: usize) -> Files {
+    let mut text = "CREATE TABLE readings (id int, sensor text, value numeric, note text);\n".to_owned();
+    let mut id = 0;
+    while text.len() < bytes {
+        text.push_str("INSERT INTO readings VALUES\n");
+        for row in 0..400 {
+            let end = if row == 399 { ";\n" } else { ",\n" };
+            let _ = write!(
+                text,
+                "({id}, 'sensor {}', {}.{}, 'it''s {:x}'){end}",
+                id % 97,
+                id % 1000,
+                id % 10,
+                id * 2_654_435_761_u64
+            );
+            id += 1;
+        }
+    }
+    vec![("1_readings.sql".to_owned(), text)]
+}
+
+/// One script that copies this many rows in.
+pub fn copy(rows: usize) -> Files {
+    let mut text =
+        "CREATE TABLE readings (id int, sensor text, value numeric);\nCOPY readings FROM stdin;\n".to_owned();
+    for id in 0..rows {
+        let _ = writeln!(text, "{id}\tsensor {}\t{}.{}", id % 97, id % 1000, id % 10);
+    }
+    text.push_str("\\.\n");
+    vec![("1_readings.sql".to_owned(), text)]
+}

@@ -1,0 +1,51 @@
+//! Measures the engine alone, which needs no cluster: `belay apply` on a throwaway PostgreSQL, in turns with psql, and what a
+//! script that waits for locks costs the sessions beside it. Writes its part of docs/performance.md.
+//!
+//! Nothing is asserted about time. Every figure comes with the load that the machine had.
+
+#[path = "../shared/document.rs"]
+mod document;
+mod history;
+mod locks;
+mod pairs;
+mod peer;
+#[path = "../shared/sample.rs"]
+mod sample;
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+use pairs::Case;
+use support::postgres::Postgres;
+
+#[tokio::main]
+async fn main() {
+    // `cargo test --all-targets` runs benches too, without this argument.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return;
+    }
+    let server = Postgres::start();
+    let before = document::load();
+    // (what, files, pairs, psql for each file, aim)
+    let cases = [
+        ("300 scripts of 1 or 2 statements", history::many(300), 9, true, 0.90),
+        ("300 scripts of 14 statements", history::releases(300), 7, true, 0.90),
+        ("5,000 scripts of 1 or 2 statements", history::many(5000), 3, false, 0.90),
+        ("one script of 20 MB", history::big(20_000_000), 5, false, 1.02),
+        ("COPY of 1,000,000 rows", history::copy(1_000_000), 5, false, 1.02),
+    ];
+    let cases = cases.map(|(what, files, pairs, per_file, aim)| Case { what, files, pairs, per_file, aim });
+    let mut figures = pairs::HEAD.to_owned();
+    for case in &cases {
+        let row = case.measure(&server).await;
+        eprint!("{row}");
+        figures.push_str(&row);
+    }
+    let planned = pairs::nothing_to_do(&server, 5000).await;
+    let waiting = locks::measure(&server).await;
+    eprintln!("{planned}\n{waiting}");
+    let files = if std::env::temp_dir().starts_with("/dev/shm") { "files in memory; " } else { "" };
+    document::write(
+        "engine",
+        &format!("{}\n{figures}\n{planned}\n{waiting}", document::circumstances(&server, files, &before)),
+    );
+}

@@ -1,0 +1,32 @@
+//! refinery: `V<version>__<name>.sql`, and `U<version>__<name>.sql`, which there is a script too, one that may come late.
+
+use super::{Fault, Named, Rules, Sections, leading_digits, no_settings, strip_ending, whole};
+
+pub(super) const RULES: Rules = Rules { form: "V<version>__<description>.sql", name, sections, settings: no_settings };
+
+fn name(name: &str) -> Named {
+    if strip_ending(name, ".rs").is_some_and(|stem| stem.starts_with(['V', 'U'])) {
+        return Named::Wrong("Belay runs no Rust: write it in SQL".to_owned());
+    }
+    let Some(stem) = strip_ending(name, ".sql") else { return Named::Ignored };
+    if name.contains('/') {
+        return Named::Wrong("it lies in a folder below: put it beside the others".to_owned());
+    }
+    if !name.ends_with(".sql") {
+        return Named::Wrong("its ending must be written .sql".to_owned());
+    }
+    let Some(rest) = stem.strip_prefix(['V', 'U']) else {
+        return Named::Wrong("it does not begin with V or U".to_owned());
+    };
+    match leading_digits(rest) {
+        ("", _) => Named::Wrong("behind its first letter comes a version in digits".to_owned()),
+        (version, rest) => match rest.strip_prefix("__").filter(|description| !description.is_empty()) {
+            Some(description) => Named::Script { version: version.to_owned(), description: description.to_owned() },
+            None => Named::Wrong("behind the version come two underscores and a description".to_owned()),
+        },
+    }
+}
+
+fn sections(text: &str) -> Result<Sections, Fault> {
+    whole(text)
+}

@@ -1,0 +1,3 @@
+-- One comment too few is closed.
+CREATE TABLE a (id int); /* /* */
+CREATE TABLE b (id int);

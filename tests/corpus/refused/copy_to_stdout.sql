@@ -1,0 +1,2 @@
+-- Data for nobody.
+COPY (SELECT 1) TO STDOUT;

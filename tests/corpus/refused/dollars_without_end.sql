@@ -1,0 +1,3 @@
+-- A body whose tag is closed by another.
+DO $a$ BEGIN NULL; END $A$;
+CREATE TABLE b (id int);

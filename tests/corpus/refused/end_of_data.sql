@@ -1,0 +1,3 @@
+-- The end of data without the data.
+CREATE TABLE a (id int);
+\.

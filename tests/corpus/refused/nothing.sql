@@ -1,0 +1,2 @@
+-- Nothing at all; but for a comment.
+/* ; */ ;;

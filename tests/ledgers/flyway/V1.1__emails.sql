@@ -1,0 +1,2 @@
+﻿-- Where to write to: größer.
+ALTER TABLE users ADD COLUMN email text;
