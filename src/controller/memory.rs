@@ -48,6 +48,11 @@ impl Memory {
         self.written_at = Some(now);
     }
 
+    /// Another has written the status: what the watch brings of it counts.
+    pub fn was_overtaken(&mut self) {
+        self.written = None;
+    }
+
     /// The source, where it was read for this generation and no ConfigMap has changed since.
     pub fn source(&self, migration: &Migration) -> Option<Arc<History>> {
         let (generation, history) = self.source.as_ref()?;

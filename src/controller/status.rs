@@ -3,11 +3,14 @@
 use std::fmt::Debug;
 
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+
+use crate::api::conditions::READY;
 
 /// Puts `new` in the place of `old`, if it says something else; only on the very object that was looked at.
 ///
@@ -19,24 +22,68 @@ where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
     S: Serialize,
 {
+    put(object, old, new, None, client).await
+}
+
+/// The same, where the object still says what `old` says of `conditions`' Ready: what was sent by a former leader, and was under
+/// way until another had the Lease and wrote, must not take that one's place.
+///
+/// # Errors
+/// Also when it says something else by now ([`is_overtaken`]).
+pub async fn write_over<K, S>(
+    object: &K,
+    old: &S,
+    conditions: &[Condition],
+    new: &S,
+    client: &Client,
+) -> Result<(), kube::Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
+    S: Serialize,
+{
+    let ready = conditions.iter().enumerate().find(|(_, condition)| condition.type_ == READY);
+    // The whole status would have to be alike to the byte, as the API server keeps it; a reason is a word.
+    let said = ready.map(
+        |(at, ready)| json!({ "op": "test", "path": format!("/status/conditions/{at}/reason"), "value": ready.reason }),
+    );
+    put(object, old, new, said, client).await
+}
+
+/// Whether a test of a patch did not hold. The API server says neither so nor which: but what the schema refuses has causes.
+pub fn is_overtaken(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    status.code == 422 && status.details.as_ref().is_none_or(|details| details.causes.is_empty())
+}
+
+async fn put<K, S>(object: &K, old: &S, new: &S, said: Option<Value>, client: &Client) -> Result<(), kube::Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
+    S: Serialize,
+{
     let status = serde_json::to_value(new).map_err(kube::Error::SerdeError)?;
     let before = serde_json::to_value(old).map_err(kube::Error::SerdeError)?;
     if timeless(status.clone()) == timeless(before) {
         return Ok(());
     }
     let api = Api::<K>::namespaced(client.clone(), &object.namespace().unwrap_or_default());
-    let patch = json!([
-        { "op": "test", "path": "/metadata/uid", "value": object.uid() },
-        { "op": "add", "path": "/status", "value": status },
-    ]);
-    let patch = serde_json::from_value(patch).map_err(kube::Error::SerdeError)?;
-    match api.patch_status(&object.name_any(), &PatchParams::default(), &Patch::Json::<()>(patch)).await {
-        Err(kube::Error::Api(error)) if error.code == 404 || (error.code == 422 && error.message.contains("test")) => {
-            tracing::debug!(name = object.name_any(), "the status has no object any more: {error}");
-            Ok(())
+    let same = json!({ "op": "test", "path": "/metadata/uid", "value": object.uid() });
+    let told = json!({ "op": "add", "path": "/status", "value": status });
+    let patch: Vec<_> = [Some(same), said, Some(told)].into_iter().flatten().collect();
+    let patch = serde_json::from_value(Value::Array(patch)).map_err(kube::Error::SerdeError)?;
+    let name = object.name_any();
+    let written = api.patch_status(&name, &PatchParams::default(), &Patch::Json::<()>(patch)).await.map(|_| ());
+    let is_there = match &written {
+        Err(kube::Error::Api(error)) if error.code == 404 => false,
+        Err(error) if is_overtaken(error) => {
+            api.get_metadata_opt(&name).await?.is_some_and(|found| found.metadata.uid == object.uid())
         }
-        result => result.map(|_| ()),
+        _ => true,
+    };
+    if !is_there {
+        tracing::debug!(name, "the status has no object any more");
+        return Ok(());
     }
+    written
 }
 
 /// Whether two statuses say the same, whenever they said it.

@@ -259,6 +259,24 @@ async fn a_leader_from_whom_the_lease_is_taken_does_nothing_until_it_has_it_agai
     assert!(!between.contains("decided"), "{log}");
 }
 
+#[tokio::test]
+async fn a_status_that_another_has_written_meanwhile_is_read_again_before_it_is_written_over() {
+    let shop = Shop::new("overtaken").await;
+    let operator = Operator::replica(&shop.namespace, None);
+    migrate(&shop, UNTIL_TOLD).await;
+    shop.until(SLEEPING, "1").await;
+    let status = shop.reason("Applying").await;
+    let conditions = status["conditions"].as_array().expect("conditions");
+    let ready = conditions.iter().position(|condition| condition["type"] == "Ready").expect("Ready");
+    let another =
+        json!([{ "op": "replace", "path": format!("/status/conditions/{ready}/reason"), "value": "LockHeld" }]);
+    let patch = ["patch", "migration", "shop", "--subresource", "status", "--type", "json", "--patch"];
+    shop.namespace.kubectl(&[&patch[..], &[&another.to_string()]].concat());
+    let _told = tell(&shop).await;
+    exactly_once(&shop).await;
+    assert!(operator.says("the reconcile failed"), "it wrote over what it had not read: {}", operator.log());
+}
+
 /// When the Lease was renewed.
 async fn renewed(shop: &Shop) -> String {
     shop.namespace.kubectl(&["get", "lease", "belay", "--output", "jsonpath={.spec.renewTime}"])

@@ -46,7 +46,11 @@ pub async fn report(
     if progress_only(&status, &o.status) && since.is_some_and(|since| since < PROGRESS) {
         return Ok(());
     }
-    status::write(migration, &o.status, &status, &context.client).await?;
+    let written = status::write_over(migration, &o.status, &o.status.conditions, &status, &context.client).await;
+    if written.as_ref().is_err_and(status::is_overtaken) {
+        memory.was_overtaken();
+    }
+    written?;
     count(o, &status, context, now);
     if conditions::reason_of(&o.status.conditions, READY) != Some(say.reason) {
         announce(migration, say, context);
