@@ -34,9 +34,6 @@ pub struct ScriptSummary {
     strongest: Option<String>,
 }
 
-/// The most locks that a document lists for a script, as status.plan does.
-const MOST_LOCKS: usize = 10;
-
 /// How a script of a plan gets into the ledger.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -86,7 +83,7 @@ impl ScriptSummary {
                 Rollback::NotSql(_) => "not SQL",
                 Rollback::Unsupported(..) => "not runnable",
             },
-            locks: if runs { script.lock_lines(MOST_LOCKS) } else { Vec::new() },
+            locks: if runs { script.lock_lines() } else { Vec::new() },
             destructive: script.destructive_line().filter(|_| runs),
             strongest: strongest(script).filter(|_| runs),
         }

@@ -112,12 +112,11 @@ pub fn plan(history: &History, ledger: &Ledger, policy: &Policy) -> Result<Plan,
     if let Some(highest) = highest.filter(|highest| highest.version > target.version) {
         return Err(Refusal::TargetBelowCurrent { target: target.version.clone(), current: highest.version.clone() });
     }
-    let applied = ledger.versions();
-    let is_recorded = |version: &Version| recorded.iter().any(|script| script.version == *version);
+    let mut there = ledger.versions();
+    there.extend(recorded.iter().map(|script| &script.version));
     let pending: Vec<_> = history
         .scripts()
-        .filter(|script| script.version <= target.version && !applied.contains(&script.version))
-        .filter(|script| !is_recorded(&script.version))
+        .filter(|script| script.version <= target.version && !there.contains(&script.version))
         .map(|script| PlannedScript(script.clone()))
         .collect();
 

@@ -134,11 +134,7 @@ impl Engine {
                     return Outcome::Lost { why, committing: false };
                 }
                 Sent::Failed { piece, completed, fault: Fault::Server(error) } => {
-                    let cancelled = task.cancel.is_cancelled() && error.sql_state == QUERY_CANCELED;
-                    let outcome = match cancelled {
-                        true => Outcome::Cancelled { script: index },
-                        false => Outcome::Failed(stop(script, message.pieces.get(piece), index, completed, *error)),
-                    };
+                    let outcome = stopped(task, index, message.pieces.get(piece), completed, *error);
                     return self.roll_back_to(outcome).await;
                 }
             }
@@ -345,15 +341,23 @@ async fn data(connection: &mut PgConnection, copy: &Copy<'_>) -> Result<(), sqlx
     sink.finish().await.map(|_| ())
 }
 
-/// Where a message stopped. The server's position tells the statement better than counting does: a syntax error is
-/// found before the first one runs.
-pub(super) fn stop(
-    script: &Script,
-    piece: Option<&Piece<'_>>,
+/// How a message stopped: because it was asked to, or by the server's own error.
+pub(super) fn stopped(
+    task: &Task<'_>,
     index: usize,
+    piece: Option<&Piece<'_>>,
     completed: usize,
     error: ServerError,
-) -> Stop {
+) -> Outcome {
+    match task.cancel.is_cancelled() && error.sql_state == QUERY_CANCELED {
+        true => Outcome::Cancelled { script: index },
+        false => Outcome::Failed(stop(&task.scripts[index], piece, index, completed, error)),
+    }
+}
+
+/// Where a message stopped. The server's position tells the statement better than counting does: a syntax error is
+/// found before the first one runs.
+fn stop(script: &Script, piece: Option<&Piece<'_>>, index: usize, completed: usize, error: ServerError) -> Stop {
     let (character, by_count) = match piece {
         Some(Piece::Sql(sql)) => (error.position.and_then(|position| sql.character(position)), sql.place(completed)),
         Some(Piece::Copy(copy)) => {

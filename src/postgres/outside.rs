@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::attempt::{Outcome, Sent, Stop, StopPlace, Task, stop};
+use super::attempt::{Outcome, Sent, Stop, StopPlace, Task, stopped};
 use super::engine::Engine;
 use super::error::{ApplyError, PostgresError};
 use super::failpoint;
@@ -15,7 +15,6 @@ use super::message::{Around, Message, insert_row};
 use super::retry;
 use super::session::{Fault, text};
 use super::settle::Settled;
-use super::sqlstate::QUERY_CANCELED;
 use super::statement_row::{Recorded, checksum};
 use crate::script::{Class, Script, Settle, Statement};
 
@@ -105,11 +104,7 @@ impl Engine {
             Sent::NoRow => Ok(self.not_ours(0).await),
             Sent::Failed { fault: lost @ Fault::Lost { .. }, .. } => Err(lost),
             Sent::Failed { piece, completed, fault: Fault::Server(error) } => {
-                let cancelled = task.cancel.is_cancelled() && error.sql_state == QUERY_CANCELED;
-                let outcome = match cancelled {
-                    true => Outcome::Cancelled { script: 0 },
-                    false => Outcome::Failed(stop(script, message.pieces.get(piece), 0, completed, *error)),
-                };
+                let outcome = stopped(task, 0, message.pieces.get(piece), completed, *error);
                 Ok(self.roll_back_to(outcome).await)
             }
         }
@@ -161,32 +156,31 @@ impl Engine {
         match self.send(&message, task, 0, number, patience).await {
             Sent::Done => {
                 failpoint::pass("before-conclusion").await;
-                let done = self.record_statement(script, number, task.run, true, None);
-                self.row(&done).await?;
-                Ok(Outcome::Committed)
+                self.conclude(task, number).await.map(|()| Outcome::Committed)
             }
             Sent::NoRow => Ok(self.not_ours(0).await),
             Sent::Failed { fault: lost @ Fault::Lost { .. }, .. } => Err(lost),
             Sent::Failed { piece, completed, fault: Fault::Server(error) } => {
-                let cancelled = task.cancel.is_cancelled() && error.sql_state == QUERY_CANCELED;
-                let stop = stop(script, message.pieces.get(piece), 0, completed, *error);
-                self.failed_apart(task, number, &settle, &before, cancelled, stop).await
+                let ended = stopped(task, 0, message.pieces.get(piece), completed, *error);
+                self.ended_apart(task, number, &settle, &before, ended).await
             }
         }
     }
 
-    /// The server's own error: what the statement left is put away, and its row with it.
-    async fn failed_apart(
+    /// The server refused it, or was asked to stop: what the statement left is put away, and its row with it.
+    async fn ended_apart(
         &mut self,
         task: &Task<'_>,
         number: usize,
         settle: &Settle,
         before: &Value,
-        cancelled: bool,
-        stop: Stop,
+        ended: Outcome,
     ) -> Result<Outcome, Fault> {
         let script = &task.scripts[0];
-        let patience = if cancelled { TIDYING } else { self.target.locks.retry_for };
+        let patience = match ended {
+            Outcome::Cancelled { .. } => TIDYING,
+            _ => self.target.locks.retry_for,
+        };
         if let Some(outcome) = self.enter(task, number).await? {
             return Ok(outcome);
         }
@@ -200,17 +194,14 @@ impl Engine {
                     statement = number + 1,
                     "what a statement left could not be put away: {error}"
                 );
-                return Ok(if cancelled { Outcome::Cancelled { script: 0 } } else { Outcome::Failed(stop) });
+                return Ok(ended);
             }
         };
         if done {
-            let row = self.record_statement(script, number, task.run, true, None);
-            self.row(&row).await?;
-            return Ok(Outcome::Committed);
+            return self.conclude(task, number).await.map(|()| Outcome::Committed);
         }
         match self.withdraw(script, number).await {
-            Ok(()) if cancelled => Ok(Outcome::Cancelled { script: 0 }),
-            Ok(()) => Ok(Outcome::Failed(stop)),
+            Ok(()) => Ok(ended),
             Err(error) => Err(Fault::Lost { why: error.to_string() }),
         }
     }
@@ -242,8 +233,7 @@ impl Engine {
         let settle = settle_of(&script.statements[row.number]);
         match self.settle(&settle, &row.before, self.target.locks.retry_for).await.map_err(failed)? {
             Settled::Done => {
-                let done = self.record_statement(script, row.number, task.run, true, None);
-                self.row(&done).await.map_err(failed)?;
+                self.conclude(task, row.number).await.map_err(failed)?;
                 Ok(true)
             }
             Settled::NotDone => Ok(false),
@@ -268,6 +258,12 @@ impl Engine {
                 self.roll_back_to(Outcome::Failed(Stop { script: 0, place: StopPlace::Ledger, error: *error })).await
             }
         }
+    }
+
+    /// Marks a statement as done.
+    async fn conclude(&mut self, task: &Task<'_>, number: usize) -> Result<(), Fault> {
+        let done = self.record_statement(&task.scripts[0], number, task.run, true, None);
+        self.row(&done).await
     }
 
     /// Writes one row that only the lock's holder may write, in a session that a script has set up.

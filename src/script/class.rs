@@ -33,8 +33,8 @@ pub(super) struct Classified {
     pub refusal: Option<(UnsupportedKind, String, &'static str)>,
 }
 
-/// What begins, ends, divides or shapes a transaction.
-const CONTROL: &[&str] = &[
+/// What begins, ends or divides a transaction.
+pub(super) const CONTROL: &[&str] = &[
     "BEGIN",
     "START TRANSACTION",
     "COMMIT",
@@ -44,10 +44,10 @@ const CONTROL: &[&str] = &[
     "SAVEPOINT",
     "RELEASE",
     "PREPARE TRANSACTION",
-    "SET [LOCAL] TRANSACTION",
-    "SET SESSION CHARACTERISTICS",
-    "SET SESSION TRANSACTION",
 ];
+
+/// What shapes one.
+const SHAPE: &[&str] = &["SET [LOCAL] TRANSACTION", "SET SESSION CHARACTERISTICS", "SET SESSION TRANSACTION"];
 
 const NO_CONTROL: &str = "leave it out: Belay runs every script in a transaction of its own, which a BEGIN as the first \
      and a COMMIT as the last statement may show; what must be committed apart goes into a script of its own";
@@ -59,7 +59,7 @@ pub(super) fn classify(words: &Words) -> Classified {
     let mut copy_from_stdin = false;
     if let Some(outside) = outside::read(words) {
         class = Class::OutsideTransaction(outside);
-    } else if CONTROL.iter().any(|pattern| words.starts(pattern)) {
+    } else if CONTROL.iter().chain(SHAPE).any(|pattern| words.starts(pattern)) {
         class = Class::TransactionControl;
         refusal = Some((UnsupportedKind::TransactionControl, format!("{command} is transaction control"), NO_CONTROL));
     } else if words.starts("DISCARD ALL") {

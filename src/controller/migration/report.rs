@@ -19,8 +19,6 @@ use crate::script::{Mode, Rollback, Script};
 
 /// The most scripts that status.plan lists.
 const MAX_PLAN: usize = 20;
-/// The most locks that each of them lists.
-const MAX_LOCKS: usize = 10;
 /// The most runs that status.history lists.
 const MAX_HISTORY: usize = 10;
 
@@ -139,7 +137,7 @@ pub(super) fn tell_plan(status: &mut MigrationStatus, plan: &Plan) {
         }
         .to_owned(),
         // What is only recorded does nothing.
-        locks: if mode == recorded { Vec::new() } else { script.lock_lines(MAX_LOCKS) },
+        locks: if mode == recorded { Vec::new() } else { script.lock_lines() },
         destructive: script.destructive_line().filter(|_| mode != recorded),
     };
     status.target = Some(plan.to.to_string());

@@ -262,7 +262,7 @@ impl Task {
             (self.setting.wake)();
         }
         if self.cancel.is_cancelled() {
-            // A replica that lost its Lease has nobody to close a run that came to its end.
+            // As where a replica that lost its Lease lets go of a run that came to its end.
             let applied = matches!(lock(&self.view).applied, Some(Ok(())));
             self.finish(if applied { Reason::Succeeded } else { Reason::Cancelled }).await;
         }

@@ -1,5 +1,6 @@
 //! Statements that maintain, describe, permit, and set up a session.
 
+use super::super::class::CONTROL;
 use super::super::lexer::Kind;
 use super::super::words::Words;
 use super::form::{Form, Loss, form};
@@ -67,21 +68,7 @@ pub(super) const FORMS: &[Form] = &[
         ],
         &[],
     ),
-    form(
-        "BEGIN, …",
-        &[
-            "BEGIN",
-            "START TRANSACTION",
-            "COMMIT",
-            "END",
-            "ROLLBACK",
-            "ABORT",
-            "SAVEPOINT",
-            "RELEASE",
-            "PREPARE TRANSACTION",
-        ],
-        &[],
-    ),
+    form("BEGIN, …", CONTROL, &[]),
 ];
 
 fn on(words: &Words, option: &str) -> bool {

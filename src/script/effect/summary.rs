@@ -3,6 +3,9 @@ use std::collections::{HashMap, HashSet};
 use super::LockMode;
 use crate::script::{Position, Script};
 
+/// The most locks that are listed for a script.
+const MOST_LOCKS: usize = 10;
+
 /// How a script locks a relation at its strongest, and the first statement that does.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ScriptLock<'a> {
@@ -32,11 +35,11 @@ impl Script {
         locks.into_iter().map(|(_, lock)| lock).collect()
     }
 
-    /// The same for a status: `tickets: ACCESS EXCLUSIVE`, and behind them what no statement names; `most` at most.
-    pub fn lock_lines(&self, most: usize) -> Vec<String> {
+    /// The same for a status: `tickets: ACCESS EXCLUSIVE`, and behind them what no statement names; ten at most.
+    pub fn lock_lines(&self) -> Vec<String> {
         let named = self.locks().into_iter().map(|lock| format!("{}: {}", lock.relation, lock.mode));
         let more = self.more_locks().into_iter().map(|what| format!("not named: {what}"));
-        named.chain(more).take(most).map(short).collect()
+        named.chain(more).take(MOST_LOCKS).map(short).collect()
     }
 
     /// The first statement after which data that was there could be gone, for a status: `line 3: DROP TABLE`.
