@@ -62,7 +62,7 @@ impl Mode {
 
 impl ScriptSummary {
     pub fn new(script: &Script, mode: Mode) -> Self {
-        let runs = mode != Mode::Baseline;
+        let runs = !matches!(mode, Mode::Baseline | Mode::Adopt);
         Self {
             version: script.version.to_string(),
             description: script.title().to_owned(),

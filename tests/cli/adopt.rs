@@ -41,6 +41,11 @@ async fn taken_over(bench: &Bench, layout: &str, tool: &str, versions: &str) {
     let plan = bench.run(&with("plan")).is(0);
     assert!(plan.out.contains("2 scripts to record as present, up to"), "{}", plan.out);
     assert!(plan.out.contains(&format!("of {tool} has them; 1 script to apply")), "{}", plan.out);
+    let document = bench.run(&[&with("plan")[..], &["-o", "json"]].concat()).is(0).document();
+    for recorded in document["baseline"].as_array().expect("scripts") {
+        let told = (recorded["mode"].as_str(), recorded.get("locks"), recorded.get("destructive"));
+        assert_eq!(told, (Some("Adopt"), None, None), "what is only recorded does nothing: {recorded}");
+    }
     assert_eq!(bench.dump(), before, "a plan changes nothing");
 
     let said = bench.run(&with("apply")).is(0);
