@@ -53,6 +53,13 @@ pub fn set_summary(
     }
 }
 
+/// Since when what is missing has been missing, as far as the conditions tell: for a Belay that has only just started.
+pub fn missing_since(conditions: &[Condition]) -> Option<Timestamp> {
+    let told = conditions.iter().find(|c| c.type_ == RECONCILING && c.status == "True")?;
+    let missing = told.reason.parse().is_ok_and(|reason: Reason| reason.state() == State::Missing);
+    missing.then_some(told.last_transition_time.0)
+}
+
 /// Sets one condition; its transition time moves only when its status does.
 pub fn set(
     conditions: &mut Vec<Condition>,
@@ -153,6 +160,20 @@ mod tests {
         assert_eq!(after(&mut conditions, Reason::ConnectionFailed, 0), [STALLED], "also after a restart of Belay");
         assert_eq!(after(&mut conditions, Reason::Planning, 0), [RECONCILING]);
         assert_eq!(after(&mut conditions, Reason::Succeeded, 0), [READY]);
+    }
+
+    #[test]
+    fn since_when_something_is_missing_can_be_read_from_the_conditions() {
+        let mut conditions = Vec::new();
+        let mut tell = |reason, seconds| {
+            set_summary(&mut conditions, (reason, "m"), std::time::Duration::ZERO, Some(1), at(seconds));
+            missing_since(&conditions)
+        };
+        assert_eq!(tell(Reason::SecretNotFound, 5), Some(at(5)));
+        assert_eq!(tell(Reason::ConnectionFailed, 9), Some(at(5)), "one thing or another");
+        assert_eq!(tell(Reason::Succeeded, 10), None);
+        assert_eq!(tell(Reason::Applying, 11), None, "nothing is missing");
+        assert_eq!(tell(Reason::ScriptFailed, 12), None);
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::migration::{Key, Run, Settle};
-use crate::api::{Migration, MigrationStatus, Reason, State};
+use crate::api::{Migration, MigrationStatus, Reason, State, conditions};
 use crate::script::History;
 
 /// What is remembered of one Migration, by its UID.
@@ -80,11 +81,11 @@ impl Memory {
         self.settled = Some((key, settle.until));
     }
 
-    /// Keeps since when something has been missing, and says for how long.
-    pub fn missing_for(&mut self, reason: Reason, now: Timestamp) -> std::time::Duration {
+    /// Keeps since when something has been missing, and says for how long. What `said` of it, before this Belay began, counts.
+    pub fn missing_for(&mut self, reason: Reason, said: &[Condition], now: Timestamp) -> std::time::Duration {
         match reason.state() {
             State::Missing => {
-                let since = *self.missing_since.get_or_insert(now);
+                let since = *self.missing_since.get_or_insert_with(|| conditions::missing_since(said).unwrap_or(now));
                 now.duration_since(since).try_into().unwrap_or_default()
             }
             // A new try after a failed one says nothing yet.
@@ -94,5 +95,30 @@ impl Memory {
                 std::time::Duration::ZERO
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_when_something_is_missing_outlives_a_restart() {
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        let mut said = Vec::new();
+        let mut tell = |memory: &mut Memory, reason, seconds| {
+            let missing_for = memory.missing_for(reason, &said, at(seconds));
+            conditions::set_summary(&mut said, (reason, "m"), missing_for, Some(1), at(seconds));
+            missing_for.as_secs()
+        };
+        let mut memory = Memory::default();
+        assert_eq!(tell(&mut memory, Reason::SecretNotFound, 100), 0);
+        assert_eq!(tell(&mut memory, Reason::Planning, 150), 0, "a new try says nothing yet");
+        assert_eq!(tell(&mut memory, Reason::ConnectionFailed, 160), 60);
+        let mut restarted = Memory::default();
+        assert_eq!(tell(&mut restarted, Reason::ConnectionFailed, 340), 240);
+        assert_eq!(tell(&mut restarted, Reason::ConnectionFailed, 400), 300);
+        assert_eq!(tell(&mut restarted, Reason::Succeeded, 410), 0);
+        assert_eq!(tell(&mut restarted, Reason::ConnectionFailed, 500), 0, "what recovered begins anew");
     }
 }

@@ -315,8 +315,10 @@ fn leave(o: &Observed<'_>, status: &PostgresBackupStatus, erase: bool, now: Time
 pub fn status(o: &Observed<'_>, decision: &Decision, now: Timestamp) -> PostgresBackupStatus {
     let mut status = o.backup.status.clone().unwrap_or_default();
     let generation = o.backup.metadata.generation;
-    status.observed_generation = generation;
     if let Some((reason, message)) = &decision.say {
+        // Not before something is said of this generation: without conditions kstatus takes a generation that was seen for
+        // one that was dealt with.
+        status.observed_generation = generation;
         let created = o.backup.metadata.creation_timestamp.as_ref().map_or(now, |at| at.0);
         let missing_for = Duration::try_from(now.duration_since(created)).unwrap_or_default();
         conditions::set_summary(&mut status.conditions, (*reason, message), missing_for, generation, now);

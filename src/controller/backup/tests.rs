@@ -203,6 +203,17 @@ fn a_teams_own_job_is_never_called_verified() {
 }
 
 #[test]
+fn a_generation_of_which_nothing_is_said_yet_is_not_observed() {
+    let database = database(dump_method(json!({})));
+    let mut backup = backup();
+    backup.spec.deletion_policy = DeletionPolicy::Delete;
+    let o = observed(&backup, Some(&database), None);
+    let decision = decide(&o, DEADLINE, at(1));
+    assert_eq!((&decision.step, &decision.say), (&Step::Hold(true), &None));
+    assert_eq!(status(&o, &decision, at(1)).observed_generation, None, "kstatus would take it for Current");
+}
+
+#[test]
 fn data_goes_with_its_backup_only_where_that_is_asked_for() {
     let database = database(dump_method(json!({})));
     let store = method(&database).pg_dump.unwrap().store;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use crate::api::PostgresDatabase;
+use crate::api::{PostgresDatabase, conditions};
 use crate::controller::migration::Trouble;
 use crate::controller::{Context, connection};
 use crate::postgres::{Engine, Identity, PostgresError};
@@ -46,7 +46,8 @@ pub async fn look(database: &PostgresDatabase, context: &Context, now: Timestamp
         Ok(_) => database.spec.interval.get().mul_f64(0.9 + 0.2 * rand::random::<f64>()).max(Duration::from_secs(1)),
         Err(_) => RETRY,
     };
-    let before = context.looks.failing_since(&uid);
+    let told = || database.status.as_ref().and_then(|status| conditions::missing_since(&status.conditions));
+    let before = context.looks.failing_since(&uid).or_else(told);
     Look {
         generation: database.metadata.generation,
         asked,

@@ -210,17 +210,29 @@ fn busy(o: &Observed, run: &View, doing: &Doing, now: Timestamp) -> Decision {
         // Said only when it takes its time, and only of news: a look at what is known to be well says nothing.
         Doing::Reading => {
             let since = Duration::try_from(now.duration_since(run.started_at)).unwrap_or_default();
-            let news =
-                o.status.observed_generation != Some(o.key.generation) || o.status.source_digest != o.key.source_digest;
-            match news && !run.wrote {
+            match is_news(o) && !run.wrote {
                 true if since >= PROGRESS => wait.saying(Reason::Planning, message::planning(o)),
                 true => wait.after(PROGRESS),
                 false => wait,
             }
         }
         Doing::Applying(progress) => wait.saying(Reason::Applying, message::applying(o, run, progress)).after(PROGRESS),
+        Doing::CheckingHealth(_) if known_unhealthy(o, run) => wait,
         Doing::CheckingHealth(check) => wait.saying(Reason::CheckingHealth, message::checking(o, check)),
     }
+}
+
+/// Whether the status is about another spec or source than what there is now.
+fn is_news(o: &Observed) -> bool {
+    o.status.observed_generation != Some(o.key.generation) || o.status.source_digest != o.key.source_digest
+}
+
+/// Whether the status says already that a check fails: until it passes, another try of it is nothing new. Whoever waits for the
+/// object must not see it begin again with each try.
+fn known_unhealthy(o: &Observed, run: &View) -> bool {
+    !is_news(o)
+        && !run.wrote
+        && conditions::reason_of(&o.status.conditions, conditions::READY) == Some(Reason::Unhealthy)
 }
 
 /// The source and the ledger are known: from here on the plan decides.
@@ -387,6 +399,7 @@ fn applied(o: &Observed, run: &View, plan: Plan, now: Timestamp) -> Decision {
     let verdict = match &run.health {
         _ if !o.has_health_checks || passed_before => &Verdict::Passed,
         Some(verdict) => verdict,
+        None if known_unhealthy(o, run) => return Decision::step(Step::CheckHealth).with_plan(plan),
         None => {
             return Decision::step(Step::CheckHealth)
                 .saying(Reason::CheckingHealth, message::checking(o, ""))

@@ -35,7 +35,7 @@ pub async fn report(
     now: Timestamp,
 ) -> Result<(), kube::Error> {
     let Some(say) = &decision.say else { return Ok(()) };
-    let missing_for = memory.missing_for(say.reason, now);
+    let missing_for = memory.missing_for(say.reason, &o.status.conditions, now);
     let status = next(o, decision, say, missing_for, now);
     if status::same(&status, &o.status) {
         return Ok(());

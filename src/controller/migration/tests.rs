@@ -1,6 +1,7 @@
 //! The lifecycle as a table, and as a model: the decision is driven through every event, and must always come to rest.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
@@ -9,7 +10,7 @@ use super::decide::{Decision, Step, decide};
 use super::observe::{Key, Observed, Request, Trouble};
 use super::run::{Activity, Doing, Inspection, View};
 use super::{message, report};
-use crate::api::{BackupWhen, Failure, MigrationStatus, PostgresBackup, PostgresDatabase, Reason, State};
+use crate::api::{BackupWhen, Failure, MigrationStatus, PostgresBackup, PostgresDatabase, Reason, State, conditions};
 use crate::controller::pin::Pin;
 use crate::health::Verdict;
 use crate::plan::{Applied, ForeignLedger, ForeignRow, Hold, Ledger, Policy, Tool, plan};
@@ -454,6 +455,25 @@ fn an_unhealthy_database_is_told_and_checked_again_with_a_backoff() {
     assert!(settle.failed);
     assert_eq!(settle.until.duration_since(now()).as_secs(), 4);
     assert!(decision.say.is_some_and(|say| say.message.contains("orders") && say.message.contains("answered false")));
+}
+
+#[test]
+fn what_is_known_to_be_unhealthy_is_checked_again_without_a_word() {
+    let (o, run) = read(2);
+    let (mut o, written) = (Observed { has_health_checks: true, ..o }, View { wrote: true, ..run.clone() });
+    o.status.observed_generation = Some(1);
+    o.status.source_digest = key().source_digest;
+    conditions::set_summary(&mut o.status.conditions, (Reason::Unhealthy, "m"), Duration::ZERO, Some(1), now());
+    let busy = View { activity: Activity::Busy(Doing::CheckingHealth("orders".into())), ..run.clone() };
+    assert_eq!(with(o.clone(), run.clone()).step, Step::CheckHealth);
+    for quiet in [&run, &busy] {
+        assert_eq!(reason(&with(o.clone(), quiet.clone())), None, "it stays Stalled until the check passes");
+    }
+    assert_eq!(reason(&with(o.clone(), written)), Some(Reason::CheckingHealth), "scripts were applied since");
+    for other in [Key { generation: 2, ..key() }, Key { source_digest: Some("sha256:2".into()), ..key() }] {
+        let (o, run) = (Observed { key: other.clone(), ..o.clone() }, View { key: other, ..run.clone() });
+        assert_eq!(reason(&with(o, run)), Some(Reason::CheckingHealth), "it is of another spec or source");
+    }
 }
 
 #[test]
