@@ -2,6 +2,8 @@
 
 #[path = "support/cluster.rs"]
 mod cluster;
+#[path = "support/gitops.rs"]
+mod gitops;
 #[path = "support/server.rs"]
 mod server;
 
@@ -190,6 +192,32 @@ async fn data_goes_with_its_backup_where_that_is_asked_for() {
     let files: Vec<&str> = files.lines().collect();
     assert_eq!(files.len(), 2, "{files:?}");
     assert!(files.iter().all(|file| file.starts_with("./shop/kept-")), "{files:?}");
+}
+
+#[tokio::test]
+async fn a_backup_is_current_for_flux_and_argo_cd_only_when_it_was_taken() {
+    let cluster = Cluster::connect().await;
+    let (namespace, database) = namespace(&cluster, "kstatus", &dump()).await;
+    let recorder = gitops::Recorder::start(&namespace).await;
+    claim(&namespace).await;
+    back_up(&namespace, "good", json!({ "deletionPolicy": "Delete" })).await;
+    until(&namespace, "good", "Succeeded", "").await;
+    namespace.delete("PostgresBackup", "good").await;
+    namespace.apply(&database.secret("wrong")).await;
+    back_up(&namespace, "bad", json!({})).await;
+    until(&namespace, "bad", "BackupFailed", "").await;
+    gone(&namespace, "good").await;
+    let ends: [(&str, &[&str]); 2] = [
+        ("good", &["1 InProgress Progressing", "1 Current Healthy", "2 Terminating Progressing"]),
+        ("bad", &["1 InProgress Progressing", "1 Failed Degraded"]),
+    ];
+    for (name, course) in ends {
+        let states = recorder.of("PostgresBackup", name).await;
+        gitops::honest(&states);
+        assert_eq!(gitops::course(&states), course, "{states:?}");
+        let taken = |state: &&gitops::State| state.kstatus == "Current";
+        assert!(states.iter().filter(taken).all(|state| state.object["status"]["sha256"].is_string()), "{states:?}");
+    }
 }
 
 #[tokio::test]

@@ -5,6 +5,8 @@
 mod claims;
 #[path = "operator/deaths.rs"]
 mod deaths;
+#[path = "operator/gitops.rs"]
+mod gitops;
 #[path = "operator/holds.rs"]
 mod holds;
 #[path = "operator/identity.rs"]

@@ -4,6 +4,7 @@ use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection};
 
 use crate::shop::{SOON, Shop, ready};
+use crate::support::operator::Operator;
 
 const ONE: [(&str, &str); 1] = [("001_a.sql", "create table a ();")];
 
@@ -74,6 +75,30 @@ async fn a_ledger_that_another_object_claims_is_left_alone() {
     let owner = format!("/{}/shop", shop.namespace.name);
     assert!(ready(&status)["message"].as_str().is_some_and(|message| message.contains(&owner)), "{status}");
     assert_eq!(shop.tables().await, "a");
+}
+
+#[tokio::test]
+async fn of_two_clusters_with_the_same_object_one_has_the_ledger() {
+    let shop = Shop::new("clusters").await;
+    let of_cluster =
+        |cluster| Operator::start_as(&shop.namespace, &[("BELAY_LOG", "debug"), ("BELAY_CLUSTER", cluster)]);
+    let east = of_cluster("east");
+    shop.migrate(&ONE).await;
+    shop.reason("Succeeded").await;
+    east.kill();
+    // The very same objects, as Git has them: only the cluster is another.
+    shop.namespace.kubectl(&["delete", "migration", "shop"]);
+    let two = [ONE[0], ("002_b.sql", "create table b ();")];
+    shop.migrate(&two).await;
+    let west = of_cluster("west");
+    let status = shop.reason("DatabaseInUse").await;
+    let owner = format!("east/{}/shop", shop.namespace.name);
+    assert!(ready(&status)["message"].as_str().is_some_and(|message| message.contains(&owner)), "{status}");
+    assert_eq!(shop.tables().await, "a");
+    west.kill();
+    let _east = of_cluster("east");
+    shop.reason("Succeeded").await;
+    assert_eq!(shop.tables().await, "a,b");
 }
 
 #[tokio::test]

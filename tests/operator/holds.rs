@@ -86,3 +86,36 @@ async fn a_person_can_ask_for_one_more_try() {
     shop.reason("Succeeded").await;
     assert_eq!(runs(&shop).await, "3", "each request was one try");
 }
+
+#[tokio::test]
+async fn a_request_that_came_back_from_git_with_its_object_was_dealt_with() {
+    let shop = Shop::new("recreated").await;
+    let _operator = shop.operator();
+    let from_git = async |annotations: serde_json::Value| {
+        let inline: serde_json::Map<_, _> = BROKEN.iter().map(|(name, sql)| ((*name).to_owned(), json!(sql))).collect();
+        shop.apply(&json!({
+            "apiVersion": "belay.dev/v1alpha1", "kind": "Migration",
+            "metadata": { "name": "shop", "annotations": annotations },
+            "spec": { "databaseRef": { "name": "shop" }, "source": { "inline": inline } },
+        }))
+        .await;
+    };
+    from_git(json!({})).await;
+    shop.reason("ScriptFailed").await;
+    // Asked for and tried: the hold is younger than the request from now on.
+    let asked = json!({ "belay.dev/requestedAt": jiff::Timestamp::now().to_string() });
+    from_git(asked.clone()).await;
+    shop.until("SELECT count(*)::text FROM belay.run WHERE outcome IS NOT NULL", "2").await;
+    shop.reason("ScriptFailed").await;
+
+    shop.namespace.kubectl(&["delete", "migration", "shop"]);
+    from_git(asked).await;
+    let status = shop.reason("ScriptFailed").await;
+    assert_eq!(status.get("lastHandledRequestedAt"), None, "the new object knows of no request: {status}");
+    assert_eq!(runs(&shop).await, "2", "it was not tried again");
+    // Nor does taking it away ask for anything.
+    from_git(json!({})).await;
+    shop.migrate(&[BROKEN[0], ("002_b.sql", "alter table a add column b int;")]).await;
+    shop.reason("Succeeded").await;
+    assert_eq!(runs(&shop).await, "3", "one run more, for the corrected script");
+}

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::shop::{Shop, condition, ready};
+use crate::shop::{SOON, Shop, condition, ready};
 use crate::support::postgres::Postgres;
 
 const ONE: [(&str, &str); 1] = [("001_a.sql", "create table a ();")];
@@ -160,4 +160,97 @@ async fn each_fault_of_a_connection_has_its_reason_and_no_secret_in_its_words() 
     shop.namespace.kubectl(&["delete", "secret", "shop-postgres"]);
     shop.apply_secret().await;
     shop.reason("Succeeded").await;
+}
+
+#[tokio::test]
+async fn what_has_been_missing_for_five_minutes_is_stalled_though_belay_was_restarted_meanwhile() {
+    let shop = Shop::on(Postgres::shared(), "patience").await;
+    let operator = shop.operator();
+    shop.migrate(&ONE).await;
+    shop.apply(&json!({
+        "apiVersion": "belay.dev/v1alpha1", "kind": "PostgresDatabase", "metadata": { "name": "other" },
+        "spec": { "connection": { "secretRef": { "name": "nowhere" } }, "backup": { "when": "Never" } },
+    }))
+    .await;
+    let objects = [("Migration", "shop", "DatabaseNotFound"), ("PostgresDatabase", "other", "SecretNotFound")];
+    let until = async |kind: &str, state: &str| {
+        for (_, name, reason) in objects.iter().filter(|(of, ..)| *of == kind) {
+            let look = async || {
+                let status = shop.namespace.get(kind, name).await?["status"].clone();
+                let told = condition(&status, state);
+                (told["status"] == "True" && told["reason"] == *reason).then_some(())
+            };
+            shop.namespace.wait_for(&format!("{state} of {kind} {name}"), SOON, look).await;
+        }
+    };
+    for (kind, ..) in objects {
+        until(kind, "Reconciling").await;
+    }
+    operator.kill();
+    // As if this had been said five minutes ago.
+    let ago = (jiff::Timestamp::now() - jiff::SignedDuration::from_mins(5)).strftime("%FT%TZ").to_string();
+    for (kind, name, _) in objects {
+        let mut status = shop.namespace.get(kind, name).await.unwrap()["status"].clone();
+        for condition in status["conditions"].as_array_mut().unwrap() {
+            condition["lastTransitionTime"] = json!(ago);
+        }
+        let patch = json!({ "status": { "conditions": status["conditions"] } }).to_string();
+        shop.namespace.kubectl(&["patch", kind, name, "--subresource=status", "--type=merge", "--patch", &patch]);
+    }
+    let _operator = shop.operator();
+    for (kind, ..) in objects {
+        until(kind, "Stalled").await;
+    }
+    // It is looked for all the same.
+    shop.apply_database(json!({})).await;
+    shop.reason("Succeeded").await;
+}
+
+#[tokio::test]
+async fn the_ledger_is_read_again_at_the_interval_though_nothing_has_changed() {
+    let shop = Shop::new("interval").await;
+    shop.apply_database(json!({ "interval": "1s" })).await;
+    let _operator = shop.operator();
+    shop.migrate(&[ONE[0], ("002_b.sql", "create table b ();")]).await;
+    shop.reason("Succeeded").await;
+    let pinned = async || {
+        let database = shop.namespace.get("PostgresDatabase", "shop").await?;
+        (database["status"]["version"] == "002").then_some(())
+    };
+    shop.namespace.wait_for("version 002 of the PostgresDatabase", SOON, pinned).await;
+    shop.database.admin("drop table b; delete from belay.history where version = '002'").await;
+    shop.reason("LedgerWentBack").await;
+}
+
+#[tokio::test]
+async fn only_the_content_of_the_digest_is_run() {
+    let shop = Shop::new("digest").await;
+    let _operator = shop.operator();
+    let folder = std::env::temp_dir().join(&shop.namespace.name);
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join(ONE[0].0), ONE[0].1).unwrap();
+    let printed = std::process::Command::new(env!("CARGO_BIN_EXE_belay")).arg("digest").arg(&folder).output().unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    let digest = String::from_utf8(printed.stdout).unwrap().trim().to_owned();
+    assert!(digest.starts_with("sha256:"), "{digest}");
+
+    let source = async |data: serde_json::Value| {
+        shop.apply(
+            &json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "scripts" }, "data": data }),
+        )
+        .await;
+    };
+    source(json!({ "001_a.sql": ONE[0].1 })).await;
+    shop.apply(&json!({
+        "apiVersion": "belay.dev/v1alpha1", "kind": "Migration", "metadata": { "name": "shop" },
+        "spec": { "databaseRef": { "name": "shop" }, "source": { "configMaps": [{ "name": "scripts" }], "digest": digest } },
+    }))
+    .await;
+    let status = shop.reason("Succeeded").await;
+    assert_eq!(status["sourceDigest"], digest);
+    source(json!({ "001_a.sql": ONE[0].1, "002_b.sql": "create table b ();" })).await;
+    let status = shop.reason("InvalidSource").await;
+    let message = ready(&status)["message"].as_str().unwrap_or_default();
+    assert!(message.contains("digest") && message.contains(&digest), "{message}");
+    assert_eq!((shop.tables().await, shop.ledger().await), ("a".to_owned(), "001".to_owned()));
 }
