@@ -85,9 +85,9 @@ async fn of_two_clusters_with_the_same_object_one_has_the_ledger() {
     let east = of_cluster("east");
     shop.migrate(&ONE).await;
     shop.reason("Succeeded").await;
-    east.kill();
     // The very same objects, as Git has them: only the cluster is another.
     shop.namespace.kubectl(&["delete", "migration", "shop"]);
+    east.kill();
     let two = [ONE[0], ("002_b.sql", "create table b ();")];
     shop.migrate(&two).await;
     let west = of_cluster("west");
