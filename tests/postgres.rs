@@ -22,8 +22,11 @@ mod postgres {
     mod mutations;
     mod outside;
     mod pooler;
+    mod privileges;
     mod psql;
     mod reading;
+    mod row_security;
     mod scripts;
+    mod standby;
     mod tls;
 }
