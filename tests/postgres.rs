@@ -27,6 +27,7 @@ mod postgres {
     mod reading;
     mod row_security;
     mod scripts;
+    mod secrets;
     mod standby;
     mod tls;
 }
