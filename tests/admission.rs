@@ -74,9 +74,12 @@ async fn who_names_a_secret_must_be_allowed_to_get_it() {
     let with = |secret: &str, ca: &str| {
         format!("{{connection: {{secretRef: {{name: {secret}}}, caRef: {{kind: {ca}, key: ca.crt}}}}}}")
     };
-    create_as(&namespace, "owner", "PostgresDatabase", &with("own", "Secret, name: own")).unwrap();
-    create_as(&namespace, "owner", "PostgresDatabase", &with("own", "ConfigMap, name: any")).unwrap();
-    for spec in [with("other", "ConfigMap, name: any"), with("own", "Secret, name: other")] {
+    let showing =
+        |client: &str| format!("{{connection: {{secretRef: {{name: own}}, clientCertSecretRef: {{name: {client}}}}}}}");
+    for spec in [with("own", "Secret, name: own"), with("own", "ConfigMap, name: any"), showing("own")] {
+        create_as(&namespace, "owner", "PostgresDatabase", &spec).unwrap();
+    }
+    for spec in [with("other", "ConfigMap, name: any"), with("own", "Secret, name: other"), showing("other")] {
         let refused = create_as(&namespace, "owner", "PostgresDatabase", &spec).expect_err(&spec);
         assert!(refused.contains("owner names a Secret that it may not get"), "{refused}");
     }

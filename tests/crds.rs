@@ -31,7 +31,8 @@ fn complete(kind: &str) -> Vec<Value> {
             json!({
                 "connection": {
                     "secretRef": local, "host": "db", "port": 5432, "dbname": "shop", "sslMode": "verify-full",
-                    "caRef": { "kind": "Secret", "name": "ca", "key": "ca.crt" }
+                    "caRef": { "kind": "Secret", "name": "ca", "key": "ca.crt" },
+                    "clientCertSecretRef": local
                 },
                 "role": "owner", "searchPath": ["public"], "historySchema": "belay", "interval": "10m",
                 "expect": { "systemIdentifier": "7712054780872700440" },

@@ -3,6 +3,8 @@
 
 #[path = "operator/claims.rs"]
 mod claims;
+#[path = "operator/connections.rs"]
+mod connections;
 #[path = "operator/deaths.rs"]
 mod deaths;
 #[path = "operator/gitops.rs"]

@@ -22,8 +22,12 @@ mod postgres {
     mod mutations;
     mod outside;
     mod pooler;
+    mod privileges;
     mod psql;
     mod reading;
+    mod row_security;
     mod scripts;
+    mod secrets;
+    mod standby;
     mod tls;
 }

@@ -93,6 +93,10 @@ pub struct Connection {
     /// The certificate authority that signed the server's certificate. Absent: the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_ref: Option<CaRef>,
+    /// A Secret of type kubernetes.io/tls (tls.crt and tls.key, in PEM): the certificate that the server is shown. Needs
+    /// TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_cert_secret_ref: Option<LocalRef>,
 }
 
 /// libpq's sslmode, without those that silently fall back to plain text.

@@ -74,14 +74,14 @@ reasons! {
         "Correct the file that the message names.";
     DatabaseNotFound: Missing, "The PostgresDatabase of spec.databaseRef does not exist.",
         "Create it: Belay goes on by itself.";
-    SecretNotFound: Missing, "The Secret or the CA of the connection does not exist, or lacks a key.",
+    SecretNotFound: Missing, "A Secret or the CA of the connection does not exist, or lacks a key.",
         "Create it, or add the key that the message names: Belay tries again every minute at the latest.";
     ConnectionFailed: Missing, "The server cannot be reached, or the database does not exist on it.",
         "Check host, port, dbname and network policies: Belay tries again every minute at the latest.";
-    AuthenticationFailed: Missing, "The server refused the user or the password.",
-        "Correct the Secret: Belay tries again every minute at the latest.";
-    TlsFailed: Missing, "The TLS handshake failed, or the server's certificate was refused.",
-        "Correct sslMode, caRef or the server's certificate.";
+    AuthenticationFailed: Missing, "The server refused the user, the password or the client certificate.",
+        "Correct the Secret that the message is about: Belay tries again every minute at the latest.";
+    TlsFailed: Missing, "The TLS handshake failed, the server's certificate was refused, or the client certificate cannot be used.",
+        "Correct what the message names: sslMode, caRef, clientCertSecretRef or the server's certificate.";
     PermissionDenied: Stalled, "The login lacks a privilege.",
         "Run the GRANT that the message names, then set belay.dev/requestedAt.";
     PoolerDetected: Stalled, "A pooler in transaction mode is between Belay and PostgreSQL: session locks do not hold through it.",

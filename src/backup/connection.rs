@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::postgres::{LibpqFiles, Overrides, Target, system_roots};
+use crate::postgres::{ClientCertificate, LibpqFiles, Overrides, Target, TargetError, TlsFiles, system_roots};
 
 use super::BackupError;
 
@@ -17,6 +17,8 @@ pub struct Connection {
     pub url: Option<String>,
     /// A file with the certificate authority of the server, in PEM.
     pub ca: Option<PathBuf>,
+    /// A folder with tls.crt and tls.key, as a Pod mounts a kubernetes.io/tls Secret: what the server is shown.
+    pub client_certificate: Option<PathBuf>,
     /// What the Database's spec says in place of its Secret.
     pub overrides: Overrides,
     /// SET ROLE after connecting.
@@ -28,23 +30,39 @@ pub struct Connection {
 impl Connection {
     /// The target, made as the operator makes it.
     pub fn target(&self) -> Result<Target, BackupError> {
+        let ca = self.ca.as_deref().map(read).transpose()?;
+        let client_certificate = self.client_certificate()?;
         let mut target = match &self.secret {
-            Some(folder) => Target::from_secret(&keys(folder)?, &self.overrides)?,
-            None => Target::from_environment(self.url.as_deref())?,
+            Some(folder) => {
+                let overrides = Overrides { ca, client_certificate, ..self.overrides.clone() };
+                Target::from_secret(&keys(folder)?, &overrides)?
+            }
+            None => {
+                let mut target = Target::from_environment(self.url.as_deref())?;
+                if let Some(ca) = ca {
+                    target = target.with_ca(&ca);
+                }
+                match client_certificate {
+                    Some(certificate) => target.with_client_certificate(certificate),
+                    None => target,
+                }
+            }
         };
-        if let Some(ca) = self.authority()? {
-            target = target.with_ca(&ca);
-        }
         target.role = self.role.clone();
         target.history_schema = self.history_schema.clone();
         Ok(target)
     }
 
-    fn authority(&self) -> Result<Option<Vec<u8>>, BackupError> {
-        let Some(path) = &self.ca else { return Ok(None) };
-        let pem = fs::read(path).map_err(|source| BackupError::Connection { path: path.clone(), source })?;
-        Ok(Some(pem))
+    fn client_certificate(&self) -> Result<Option<ClientCertificate>, BackupError> {
+        let Some(folder) = &self.client_certificate else { return Ok(None) };
+        let file = |name| read(&folder.join(name));
+        let certificate = ClientCertificate::new(file(ClientCertificate::CERTIFICATE)?, file(ClientCertificate::KEY)?);
+        Ok(Some(certificate.map_err(TargetError::from)?))
     }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, BackupError> {
+    fs::read(path).map_err(|source| BackupError::Connection { path: path.to_owned(), source })
 }
 
 /// The Secret's keys: the files of the folder that Kubernetes projects. Its bookkeeping starts with two dots.
@@ -55,7 +73,7 @@ fn keys(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>, BackupError> {
         let entry = entry.map_err(unreadable)?;
         let Ok(name) = entry.file_name().into_string() else { continue };
         if !name.starts_with("..") && entry.path().is_file() {
-            keys.insert(name, fs::read(entry.path()).map_err(unreadable)?);
+            keys.insert(name, read(&entry.path())?);
         }
     }
     Ok(keys)
@@ -76,7 +94,7 @@ pub enum Readers {
     /// Their owner alone.
     Owner,
     /// Every user that can see the folder, which is mounted into one Pod. The password is then in the service file too: libpq
-    /// takes no password file that belongs to somebody else.
+    /// takes no password file that belongs to somebody else. A client certificate's key is their owner's alone all the same.
     Pod,
 }
 
@@ -97,14 +115,20 @@ impl Credentials {
         }
         let credentials = Self { folder: folder.clone(), remove };
         let mode = if readers == Readers::Pod { 0o644 } else { 0o600 };
-        let roots = if target.ssl_mode().verifies() {
+        let mut tls = TlsFiles::default();
+        if target.ssl_mode().verifies() {
             let pem = roots(target, authority)?;
             replace(&credentials.roots(), &pem, mode).map_err(failed)?;
-            Some(credentials.roots())
-        } else {
-            None
-        };
-        let files = target.libpq(roots.as_deref(), readers == Readers::Pod)?;
+            tls.roots = Some(credentials.roots());
+        }
+        if let Some(shown) = target.client_certificate() {
+            let (certificate, key) = (folder.join("client.crt"), folder.join("client.key"));
+            replace(&certificate, shown.certificate(), mode).map_err(failed)?;
+            // libpq takes no key that others can read, and knows no other way to be given one.
+            replace(&key, shown.key(), 0o600).map_err(failed)?;
+            tls.client = Some((certificate, key));
+        }
+        let files = target.libpq(&tls, readers == Readers::Pod)?;
         replace(&credentials.service_file(), files.service.as_bytes(), mode).map_err(failed)?;
         replace(&credentials.password_file(), files.passwords.as_bytes(), 0o600).map_err(failed)?;
         Ok(credentials)
@@ -151,8 +175,7 @@ fn roots(target: &Target, authority: Option<&Path>) -> Result<Vec<u8>, BackupErr
     let mut pem = Vec::new();
     let given = authority.or(target.ssl_root_cert());
     for path in given.map(Path::to_owned).into_iter().chain(system_roots()) {
-        let mut file = fs::read(&path).map_err(|source| BackupError::Connection { path, source })?;
-        pem.append(&mut file);
+        pem.append(&mut read(&path)?);
         pem.push(b'\n');
     }
     if pem.is_empty() {

@@ -31,6 +31,11 @@ pub enum BackupError {
     LockWait { lock_wait: Duration, relation: Option<String>, holders: Vec<String>, tries: Tries },
     #[error("pg_dump failed ({status}): {stderr}")]
     Dump { status: String, stderr: String },
+    #[error(
+        "pg_dump may not leave out rows, and row-level security hides some of {relation} from it. Give the role that it \
+        dumps as BYPASSRLS, or run: ALTER TABLE {relation} NO FORCE ROW LEVEL SECURITY"
+    )]
+    RowSecurity { relation: String },
     #[error("the volume is full: {bytes} bytes were written to {} when it said {source:?}, and {free} bytes are free now. \
         Make the claim larger, or lower backup.keep", path.display(), source = source.to_string())]
     VolumeFull { path: PathBuf, bytes: u64, free: u64, source: io::Error },

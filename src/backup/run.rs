@@ -184,6 +184,10 @@ async fn try_dump(
             let holders = session.blockers().await;
             Err(BackupError::lock_wait(request.lock_wait, locked_relation(&stderr), holders))
         }
+        Err(BackupError::Dump { status, stderr }) => Err(match hidden_relation(&stderr) {
+            Some(relation) => BackupError::RowSecurity { relation },
+            None => BackupError::Dump { status, stderr },
+        }),
         Err(error) => Err(error),
     }
 }
@@ -232,6 +236,13 @@ fn locked_relation(stderr: &str) -> Option<String> {
     (!relations.contains(',')).then(|| relations.to_owned())
 }
 
+/// The relation of which row-level security would have kept rows from pg_dump, as the COPY that failed names it.
+fn hidden_relation(stderr: &str) -> Option<String> {
+    let (_, rest) = stderr.split_once("row-level security policy for table ")?;
+    let (_, rest) = rest.split_once("COPY ")?;
+    rest.split_once(" (").map(|(relation, _)| relation.to_owned())
+}
+
 /// 1 s, growing to 30 s, with half of it up to chance: those who queued behind pg_dump get through.
 fn pause(try_: u32, random: f64) -> Duration {
     let whole = Duration::from_secs(1 << (try_ / 2).min(5)).min(Duration::from_secs(30));
@@ -258,6 +269,18 @@ mod tests {
         assert_eq!(locked_relation(locked).as_deref(), Some("public.orders"));
         assert_eq!(locked_relation("LOCK TABLE a.b, a.c IN ACCESS SHARE MODE"), None);
         assert!(!waited_for_a_lock("permission denied for table orders; Query was: LOCK TABLE public.orders"));
+    }
+
+    #[test]
+    fn what_row_level_security_hides_is_named() {
+        let hidden = "pg_dump: error: Dumping the contents of table \"accounts\" failed: PQgetResult() failed.; pg_dump: detail: \
+                      Error message from server: ERROR:  query would be affected by row-level security policy for table \
+                      \"accounts\"; pg_dump: detail: Command was: COPY public.accounts (id, tenant) TO stdout;";
+        assert_eq!(hidden_relation(hidden).as_deref(), Some("public.accounts"));
+        assert_eq!(
+            hidden_relation("permission denied for table accounts; Command was: COPY a.b (id) TO stdout;"),
+            None
+        );
     }
 
     #[test]

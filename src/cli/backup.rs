@@ -85,6 +85,9 @@ struct ConnectionArgs {
     /// A file with the server's certificate authority, in PEM
     #[arg(long)]
     ca: Option<PathBuf>,
+    /// A folder with tls.crt and tls.key, in PEM: the certificate that the server is shown
+    #[arg(long, value_name = "FOLDER")]
+    client_certificate: Option<PathBuf>,
     /// Overrides the Secret's host
     #[arg(long, requires = "secret")]
     host: Option<String>,
@@ -165,11 +168,13 @@ impl ConnectionArgs {
             // The environment's URI is a person's; beside a Secret it means nothing.
             url: self.database_url.as_ref().map(|url| url.0.clone()),
             ca: self.ca.clone(),
+            client_certificate: self.client_certificate.clone(),
             overrides: Overrides {
                 host: self.host.clone(),
                 port: self.port,
                 dbname: self.dbname.clone(),
                 ssl_mode: self.ssl_mode,
+                ..Overrides::default()
             },
             role: self.role.clone(),
             history_schema: self.history_schema.clone(),
@@ -230,6 +235,11 @@ impl BackupArgs {
     pub fn is_in_a_job(&self) -> bool {
         self.job.termination_log.is_some()
     }
+
+    /// Whether a Secret alone says how to connect.
+    pub fn connects_by_secret(&self) -> bool {
+        self.connection.secret.is_some()
+    }
 }
 
 impl DeleteBackupArgs {
@@ -263,6 +273,11 @@ impl CredentialsArgs {
     /// Whether a Job's Pod runs it, and not a person.
     pub fn is_in_a_job(&self) -> bool {
         self.termination_log.is_some()
+    }
+
+    /// Whether a Secret alone says how to connect.
+    pub fn connects_by_secret(&self) -> bool {
+        self.connection.secret.is_some()
     }
 }
 

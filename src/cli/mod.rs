@@ -9,6 +9,7 @@ mod changes;
 mod controller;
 pub mod crds;
 mod digest;
+mod environment;
 mod error;
 mod excerpt;
 mod exit;
@@ -77,6 +78,11 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error).into(),
     };
+    if cli.command.connects_by_secret()
+        && let Err(error) = environment::without_libpq_variables()
+    {
+        return failed(Format::Table, &CliError::Start(error)).into();
+    }
     telemetry::init(reader(&cli));
     let format = cli.command.format();
     run(cli.command).unwrap_or_else(|error| failed(format, &error)).into()
@@ -121,6 +127,16 @@ fn wait(command: impl Future<Output = Result<Exit, CliError>>) -> Result<Exit, C
 }
 
 impl Command {
+    /// Whether Secrets alone say how to connect.
+    fn connects_by_secret(&self) -> bool {
+        match self {
+            Self::Backup(backup) => backup.connects_by_secret(),
+            Self::Credentials(credentials) => credentials.connects_by_secret(),
+            Self::Controller(_) => true,
+            _ => false,
+        }
+    }
+
     /// How a failure is printed.
     fn format(&self) -> Format {
         match self {

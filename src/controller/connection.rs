@@ -1,4 +1,4 @@
-//! A PostgresDatabase's connection → a [`Target`]: reads the Secret and the certificate authority, and keeps neither.
+//! A PostgresDatabase's connection → a [`Target`]: reads the Secrets and the certificate authority, and keeps none.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client};
 
 use super::migration::Trouble;
-use crate::api::{CaKind, CaRef, PostgresDatabase, Reason, SslMode};
-use crate::postgres::{self, Overrides, PostgresError, Target};
+use crate::api::{CaKind, CaRef, LocalRef, PostgresDatabase, Reason, SslMode};
+use crate::postgres::{self, ClientCertificate, Overrides, PostgresError, Target, TargetError};
 
 /// Where, as whom and under what rules to connect.
 ///
@@ -17,6 +17,33 @@ pub async fn target(client: &Client, namespace: &str, database: &PostgresDatabas
     let spec = &database.spec;
     let connection = &spec.connection;
     let name = &connection.secret_ref.name;
+    let keys = secret(client, namespace, name).await?;
+    let ca = match &connection.ca_ref {
+        Some(reference) => Some(certificate_authority(client, namespace, reference).await?),
+        None => None,
+    };
+    let client_certificate = match &connection.client_cert_secret_ref {
+        Some(LocalRef { name }) => Some(client_certificate(client, namespace, name).await?),
+        None => None,
+    };
+    let overrides = Overrides {
+        host: connection.host.clone(),
+        port: connection.port,
+        dbname: connection.dbname.clone(),
+        ssl_mode: connection.ssl_mode.map(ssl_mode),
+        ca,
+        client_certificate,
+    };
+    let mut target = Target::from_secret(&keys, &overrides).map_err(|error| unusable(namespace, name, error))?;
+    target.role.clone_from(&spec.role);
+    target.search_path.clone_from(&spec.search_path);
+    target.history_schema.clone_from(&spec.history_schema);
+    target.locks = (&spec.locks).into();
+    target.blockers = (&spec.locks).into();
+    Ok(target)
+}
+
+async fn secret(client: &Client, namespace: &str, name: &str) -> Result<BTreeMap<String, Vec<u8>>, Trouble> {
     let secret = Api::<Secret>::namespaced(client.clone(), namespace)
         .get_opt(name)
         .await
@@ -24,27 +51,18 @@ pub async fn target(client: &Client, namespace: &str, database: &PostgresDatabas
         .ok_or_else(|| {
             missing(format!("Secret {namespace}/{name} does not exist. Create it: Belay goes on by itself"))
         })?;
-    let keys: BTreeMap<_, _> = secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
-    let overrides = Overrides {
-        host: connection.host.clone(),
-        port: connection.port,
-        dbname: connection.dbname.clone(),
-        ssl_mode: connection.ssl_mode.map(ssl_mode),
+    Ok(secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect())
+}
+
+async fn client_certificate(client: &Client, namespace: &str, name: &str) -> Result<ClientCertificate, Trouble> {
+    let mut keys = secret(client, namespace, name).await?;
+    let mut take = |key: &str| {
+        keys.remove(key).ok_or_else(|| {
+            missing(format!("Secret {namespace}/{name} has no key {key}. Add it, or correct clientCertSecretRef"))
+        })
     };
-    let target = Target::from_secret(&keys, &overrides).map_err(|error| {
-        let message = format!("Secret {namespace}/{name}: {error}");
-        Trouble { reason: PostgresError::from(error).reason(), message }
-    })?;
-    let mut target = match &connection.ca_ref {
-        Some(reference) => target.with_ca(&certificate_authority(client, namespace, reference).await?),
-        None => target,
-    };
-    target.role.clone_from(&spec.role);
-    target.search_path.clone_from(&spec.search_path);
-    target.history_schema.clone_from(&spec.history_schema);
-    target.locks = (&spec.locks).into();
-    target.blockers = (&spec.locks).into();
-    Ok(target)
+    let (certificate, key) = (take(ClientCertificate::CERTIFICATE)?, take(ClientCertificate::KEY)?);
+    ClientCertificate::new(certificate, key).map_err(|error| unusable(namespace, name, error.into()))
 }
 
 async fn certificate_authority(client: &Client, namespace: &str, reference: &CaRef) -> Result<Vec<u8>, Trouble> {
@@ -74,6 +92,11 @@ async fn certificate_authority(client: &Client, namespace: &str, reference: &CaR
 
 fn missing(message: String) -> Trouble {
     Trouble { reason: Reason::SecretNotFound, message }
+}
+
+fn unusable(namespace: &str, name: &str, error: TargetError) -> Trouble {
+    let message = format!("Secret {namespace}/{name}: {error}");
+    Trouble { reason: PostgresError::from(error).reason(), message }
 }
 
 fn unreadable(kind: &str, namespace: &str, name: &str, error: &kube::Error) -> Trouble {

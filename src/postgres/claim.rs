@@ -51,6 +51,8 @@ impl Engine {
             }
             Err(fault) => {
                 let _ = self.rollback().await;
+                // A person may do what the error says: the next try reads again what there is.
+                self.ledger = None;
                 Err(match fault {
                     // invalid_schema_name is what a search path of a schema without rights on it is called.
                     Fault::Server(error) if head.format == 0 && matches!(&*error.sql_state, "42501" | "3F000") => {

@@ -10,7 +10,8 @@ use super::pooler;
 use super::quote::Ident;
 use super::server_error::ServerError;
 use super::session::{Backend, Fault, Row, Session, query, text};
-use super::target::{Address, Target};
+use super::target::{Address, Target, TargetError};
+use super::tls;
 
 /// How long a server may take to let us in.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -219,18 +220,22 @@ pub(super) fn connect_error(target: &Target, error: Error) -> PostgresError {
             Some(error) => refused(target, ServerError::new(error)),
             None => PostgresError::Unreachable { address, why: "it does not speak PostgreSQL's protocol".into() },
         },
-        Error::Io(error) => {
-            let tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
-            match tls {
-                true => PostgresError::Tls { address, why: error.to_string() },
-                false => PostgresError::Unreachable { address, why: error.to_string() },
-            }
+        Error::Io(error) => match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(error) => tls::refused(target, error),
+            None => PostgresError::Unreachable { address, why: error.to_string() },
+        },
+        Error::Tls(error) => tls::failed(address, error.to_string()),
+        // What SASLprep forbids: control characters and the like.
+        Error::Configuration(error) if error.to_string().contains("saslprep") => {
+            let key = "the user or the password".to_owned();
+            PostgresError::Target(TargetError::Invalid { key, why: "it has characters that SCRAM does not take" })
         }
-        Error::Tls(error) => PostgresError::Tls { address, why: error.to_string() },
-        // Only a client certificate is still read this late.
-        Error::Configuration(_) => {
-            PostgresError::Tls { address, why: "the client certificate or its key cannot be read".into() }
-        }
+        // Only a client certificate's files are still read this late.
+        Error::Configuration(_) => PostgresError::Tls {
+            address,
+            why: "the client certificate or its key cannot be read".into(),
+            remedy: "Correct sslcert and sslkey",
+        },
         Error::Protocol(why) if why.contains("authentication method") => {
             PostgresError::AuthenticationMethod { address }
         }
@@ -238,13 +243,27 @@ pub(super) fn connect_error(target: &Target, error: Error) -> PostgresError {
     }
 }
 
+const WRONG_PASSWORD: &str = "Correct the user or the password";
+
 /// What the server's own refusal is called.
 fn refused(target: &Target, error: ServerError) -> PostgresError {
     let address = target.address.clone();
     let error = Box::new(error);
     match error.sql_state.as_str() {
         "3D000" => PostgresError::NoDatabase { address },
-        "28P01" | "28000" => PostgresError::Authentication { address, error },
+        "28P01" if target.shows_certificate() => PostgresError::Authentication {
+            address,
+            error,
+            // What pg_hba.conf asks for with clientcert=verify-full is refused in the same words as a wrong password.
+            remedy: "Correct the user, the password, or the client certificate, whose CN may have to be the user",
+        },
+        "28000" => PostgresError::Authentication {
+            address,
+            error,
+            remedy: "Correct the user, or give what the server's pg_hba.conf asks of it: TLS (sslMode), a client certificate \
+                     (clientCertSecretRef, sslcert), another address",
+        },
+        "28P01" => PostgresError::Authentication { address, error, remedy: WRONG_PASSWORD },
         "42501" => PostgresError::Permission {
             grant: format!("GRANT CONNECT ON DATABASE {} TO {};", Ident(&address.dbname), Ident(target.user())),
             what: "connecting".into(),
@@ -253,7 +272,7 @@ fn refused(target: &Target, error: ServerError) -> PostgresError {
         // PgBouncer has one SQLSTATE for all that it refuses.
         "08P01" if error.message.contains("no such database") => PostgresError::NoDatabase { address },
         "08P01" if error.message.contains("auth") || error.message.contains("no such user") => {
-            PostgresError::Authentication { address, error }
+            PostgresError::Authentication { address, error, remedy: WRONG_PASSWORD }
         }
         _ => PostgresError::Unavailable { address, error },
     }

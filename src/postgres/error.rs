@@ -19,14 +19,19 @@ pub enum PostgresError {
     Unavailable { address: Address, error: Box<ServerError> },
     #[error("The database of {address} does not exist. Create it, or correct dbname.")]
     NoDatabase { address: Address },
-    #[error("{address} refused the login: {error}. Correct the user or the password.")]
-    Authentication { address: Address, error: Box<ServerError> },
+    #[error("{address} refused the login: {error}. {remedy}.")]
+    Authentication { address: Address, error: Box<ServerError>, remedy: &'static str },
+    #[error(
+        "{address} refused the client certificate: {why}. Show one (clientCertSecretRef, sslcert) that is valid, and signed by \
+         an authority of the server's ssl_ca_file."
+    )]
+    ClientCertificate { address: Address, why: &'static str },
     #[error(
         "{address} asks for an authentication method that Belay does not speak. Allow scram-sha-256 for the login."
     )]
     AuthenticationMethod { address: Address },
-    #[error("TLS with {address} failed: {why}. Correct sslMode, the CA, or the server's certificate.")]
-    Tls { address: Address, why: String },
+    #[error("TLS with {address} failed: {why}. {remedy}.")]
+    Tls { address: Address, why: String, remedy: &'static str },
     #[error("On {address}, {what} is not allowed. Run: {grant}")]
     Permission { address: Address, what: String, grant: String },
     #[error("On {address}, the role {role:?} does not exist. Create it, or correct the role (spec.role, --role).")]
@@ -96,9 +101,12 @@ impl PostgresError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Target(TargetError::Missing { .. }) => Reason::SecretNotFound,
+            Self::Target(TargetError::Authority | TargetError::ClientCertificate(_)) => Reason::TlsFailed,
             Self::Target(_) => Reason::InvalidSpec,
             Self::Unreachable { .. } | Self::Unavailable { .. } | Self::NoDatabase { .. } => Reason::ConnectionFailed,
-            Self::Authentication { .. } | Self::AuthenticationMethod { .. } => Reason::AuthenticationFailed,
+            Self::Authentication { .. } | Self::ClientCertificate { .. } | Self::AuthenticationMethod { .. } => {
+                Reason::AuthenticationFailed
+            }
             Self::Tls { .. } => Reason::TlsFailed,
             Self::Permission { .. } | Self::NoRole { .. } => Reason::PermissionDenied,
             Self::Pooler { .. } => Reason::PoolerDetected,

@@ -18,21 +18,30 @@ pub struct LibpqFiles {
     pub passwords: String,
 }
 
+/// Where libpq finds what TLS needs.
+#[derive(Clone, Debug, Default)]
+pub struct TlsFiles {
+    /// Certificate authorities, needed by the modes that verify: libpq has no portable name for the system's own
+    /// (`sslrootcert=system` is of version 16).
+    pub roots: Option<PathBuf>,
+    /// A client certificate and its key. None: those that the URI names, if it does.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
 impl LibpqFiles {
     /// The service's name, for PGSERVICE.
     pub const SERVICE: &str = "belay";
 }
 
 impl Target {
-    /// The connection as libpq reads it. `roots` is a file of certificate authorities, needed by the modes that verify:
-    /// libpq has no portable name for the system's own (`sslrootcert=system` is of version 16).
+    /// The connection as libpq reads it.
     ///
     /// `password_in_service`: libpq ignores a password file that others can read, or that it can't read itself; a service
     /// file has no such rule, and works for programs of another user.
     ///
     /// # Errors
     /// When a value holds what those files can't: a line break, or white space at its end.
-    pub fn libpq(&self, roots: Option<&Path>, password_in_service: bool) -> Result<LibpqFiles, TargetError> {
+    pub fn libpq(&self, files: &TlsFiles, password_in_service: bool) -> Result<LibpqFiles, TargetError> {
         let port = self.address.port.to_string();
         let mut service = format!("[{}]\n", LibpqFiles::SERVICE);
         let mut say = |key: &'static str, value: &str| -> Result<(), TargetError> {
@@ -50,11 +59,11 @@ impl Target {
         say("sslmode", self.ssl_mode.name())?;
         say("connect_timeout", "10")?;
         if matches!(self.ssl_mode, SslMode::VerifyCa | SslMode::VerifyFull)
-            && let Some(roots) = roots
+            && let Some(roots) = &files.roots
         {
             say("sslrootcert", &roots.to_string_lossy())?;
         }
-        if let Some((certificate, key)) = &self.ssl_client {
+        if let Some((certificate, key)) = files.client.as_ref().or(self.ssl_client.as_ref()) {
             say("sslcert", &certificate.to_string_lossy())?;
             say("sslkey", &key.to_string_lossy())?;
         }
@@ -145,7 +154,8 @@ mod tests {
     use super::*;
 
     fn files(url: &str) -> LibpqFiles {
-        Target::from_url(url).unwrap().libpq(Some(Path::new("/roots.pem")), false).unwrap()
+        let tls = TlsFiles { roots: Some("/roots.pem".into()), client: None };
+        Target::from_url(url).unwrap().libpq(&tls, false).unwrap()
     }
 
     #[test]
@@ -179,10 +189,10 @@ mod tests {
     #[test]
     fn a_line_break_cannot_smuggle_a_parameter_in() {
         let target = Target::from_url("postgres://me:p@db/shop%0Asslmode=disable").unwrap();
-        let error = target.libpq(None, false).err().unwrap().to_string();
+        let error = target.libpq(&TlsFiles::default(), false).err().unwrap().to_string();
         assert!(error.contains("dbname"), "{error}");
         let target = Target::from_url("postgres://me:hunter%0A2@db/shop").unwrap();
-        let error = target.libpq(None, true).err().unwrap().to_string();
+        let error = target.libpq(&TlsFiles::default(), true).err().unwrap().to_string();
         assert!(error.contains("password") && !error.contains("hunter"), "{error}");
     }
 

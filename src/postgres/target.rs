@@ -1,12 +1,12 @@
 //! Where a database is, as whom to connect, and the rules that hold while scripts run.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
+use super::client_certificate::{ClientCertificate, ClientCertificateError};
 use super::uri;
 
 /// Where a database is. Shown as `host:port/dbname`: the only part of a [`Target`] that messages name.
@@ -113,15 +113,6 @@ impl From<&crate::api::LockPolicy> for Locks {
     }
 }
 
-/// What a Database's spec says in place of its Secret.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Overrides {
-    pub host: Option<String>,
-    pub port: Option<u16>,
-    pub dbname: Option<String>,
-    pub ssl_mode: Option<SslMode>,
-}
-
 /// What a target cannot be made of. Names keys, never their values.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum TargetError {
@@ -129,10 +120,10 @@ pub enum TargetError {
     Missing { what: &'static str, remedy: &'static str },
     #[error("{key} is not usable: {why}")]
     Invalid { key: String, why: &'static str },
-    #[error(
-        "the environment variable {0} is set, and would change every connection: take it out of the operator's Pod"
-    )]
-    Environment(&'static str),
+    #[error("the certificate authority is not usable: it holds no certificate in PEM. Correct it, or caRef")]
+    Authority,
+    #[error("the client certificate is not usable: {0}. Correct it, or clientCertSecretRef")]
+    ClientCertificate(#[from] ClientCertificateError),
 }
 
 /// One PostgreSQL database to migrate. Debug shows the address only.
@@ -145,6 +136,7 @@ pub struct Target {
     pub(super) ssl_mode: SslMode,
     pub(super) ssl_root_cert: Option<PathBuf>,
     pub(super) ssl_client: Option<(PathBuf, PathBuf)>,
+    pub(super) client_certificate: Option<ClientCertificate>,
     /// `SET ROLE`, so that objects have one owner.
     pub role: Option<String>,
     /// search_path while scripts run; empty: the login's own.
@@ -171,12 +163,13 @@ pub(super) struct Parts {
     pub password: Option<String>,
     pub ssl_mode: Option<SslMode>,
     pub ssl_root_cert: Option<PathBuf>,
+    /// The files of a certificate and its key.
     pub ssl_client: Option<(PathBuf, PathBuf)>,
 }
 
 impl Parts {
     /// Takes from `other` what is absent here.
-    fn or(self, other: Self) -> Self {
+    pub fn or(self, other: Self) -> Self {
         Self {
             host: self.host.or(other.host),
             port: self.port.or(other.port),
@@ -188,65 +181,28 @@ impl Parts {
             ssl_client: self.ssl_client.or(other.ssl_client),
         }
     }
+
+    /// Looks for the files that the mode needs: later, one that is missing would be told as a server that is.
+    fn find_files(&self) -> Result<(), TargetError> {
+        let mode = self.ssl_mode.unwrap_or(SslMode::VerifyFull);
+        let roots = self.ssl_root_cert.as_ref().filter(|_| mode.verifies());
+        let asks_for_tls = !matches!(mode, SslMode::Disable | SslMode::Prefer);
+        let (certificate, key) =
+            self.ssl_client.as_ref().filter(|_| asks_for_tls).map(|(certificate, key)| (certificate, key)).unzip();
+        for (parameter, path) in [("sslrootcert", roots), ("sslcert", certificate), ("sslkey", key)] {
+            if let Some(path) = path.filter(|path| std::fs::File::open(path).is_err()) {
+                let key = format!("{parameter} ({})", path.display());
+                return Err(TargetError::Invalid { key, why: "the file cannot be read" });
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Target {
-    /// From a Secret's keys: `uri` or `url`, or `host`, `port`, `dbname`, `user` (or `username`) and `password`.
-    /// Keys fill what the URI leaves out; `overrides` win over both.
-    ///
-    /// Takes nothing from the environment. Without any sslmode: verify-full.
-    pub fn from_secret(keys: &BTreeMap<String, Vec<u8>>, overrides: &Overrides) -> Result<Self, TargetError> {
-        // sqlx reads these with no way to set them back.
-        for variable in ["PGOPTIONS", "PGSSLCERT", "PGSSLKEY"] {
-            if std::env::var_os(variable).is_some() {
-                return Err(TargetError::Environment(variable));
-            }
-        }
-        let text = |key: &str| -> Result<Option<String>, TargetError> {
-            let Some(bytes) = keys.get(key) else { return Ok(None) };
-            let text = std::str::from_utf8(bytes)
-                .map_err(|_| TargetError::Invalid { key: format!("the key {key}"), why: "it is not UTF-8" })?;
-            // Secrets made with `echo` end in a newline that nobody meant.
-            let text = text.trim_end_matches(['\n', '\r']);
-            Ok((!text.is_empty()).then(|| text.to_owned()))
-        };
-        let from_uri = match (text("uri")?, text("url")?) {
-            (Some(uri), _) => uri::parse("the key uri", &uri)?,
-            (None, Some(url)) => uri::parse("the key url", &url)?,
-            (None, None) => Parts::default(),
-        };
-        let port = match text("port")? {
-            Some(port) => Some(port.parse().map_err(|_| TargetError::Invalid {
-                key: "the key port".into(),
-                why: "a port is a number up to 65535",
-            })?),
-            None => None,
-        };
-        let user = match text("user")? {
-            Some(user) => Some(user),
-            None => text("username")?,
-        };
-        let from_keys = Parts {
-            host: text("host")?,
-            port,
-            dbname: text("dbname")?,
-            user,
-            password: text("password")?,
-            ..Parts::default()
-        };
-        let overrides = Parts {
-            host: overrides.host.clone(),
-            port: overrides.port,
-            dbname: overrides.dbname.clone(),
-            ssl_mode: overrides.ssl_mode,
-            ..Parts::default()
-        };
-        Self::build(overrides.or(from_uri).or(from_keys), PgConnectOptions::new_without_pgpass(), false)
-    }
-
     /// From a connection URI alone.
     pub fn from_url(url: &str) -> Result<Self, TargetError> {
-        Self::build(uri::parse("the database URL", url)?, PgConnectOptions::new_without_pgpass(), false)
+        Self::build(uri::parse("the database URL", url)?, PgConnectOptions::new_without_pgpass())
     }
 
     /// As psql finds its server: from the URI if there is one, and for the rest from PG* variables and the password
@@ -265,7 +221,8 @@ impl Target {
             user: Some(fallback.get_username().to_owned()),
             password: variable("PGPASSWORD"),
             ssl_mode: variable("PGSSLMODE").and_then(|mode| SslMode::parse(&mode)).or(Some(SslMode::Prefer)),
-            ..Parts::default()
+            ssl_root_cert: variable("PGSSLROOTCERT").filter(|root| root != "system").map(PathBuf::from),
+            ssl_client: variable("PGSSLCERT").zip(variable("PGSSLKEY")).map(|(cert, key)| (cert.into(), key.into())),
         };
         let mut parts = parts.or(from_variables);
         // As psql: the database is called after the user.
@@ -273,10 +230,11 @@ impl Target {
         if parts.password.is_none() {
             parts.password = uri::password_file(&parts);
         }
-        Self::build(parts, fallback, true)
+        parts.find_files()?;
+        Self::build(parts, fallback)
     }
 
-    fn build(parts: Parts, base: PgConnectOptions, environment: bool) -> Result<Self, TargetError> {
+    pub(super) fn build(parts: Parts, base: PgConnectOptions) -> Result<Self, TargetError> {
         let missing = |what, remedy| TargetError::Missing { what, remedy };
         let host =
             parts.host.ok_or(missing("host", "give the Secret a key uri or host, or set spec.connection.host"))?;
@@ -297,7 +255,6 @@ impl Target {
         options = if host.starts_with('/') { options.socket(&host) } else { options.host(&host) };
         options = match parts.ssl_root_cert.clone() {
             Some(path) => options.ssl_root_cert(path),
-            None if environment => options,
             // Set even if there is none: sqlx would take PGSSLROOTCERT.
             None => options.ssl_root_cert_from_pem(Vec::new()),
         };
@@ -309,6 +266,7 @@ impl Target {
             password: parts.password,
             ssl_root_cert: parts.ssl_root_cert,
             ssl_client: parts.ssl_client,
+            client_certificate: None,
             ssl_mode: parts.ssl_mode.unwrap_or(SslMode::VerifyFull),
             options: sqlx::ConnectOptions::disable_statement_logging(options),
             role: None,
@@ -335,10 +293,21 @@ impl Target {
         self
     }
 
-    /// Shows the server this certificate and key, both PEM.
-    pub fn with_client_certificate(mut self, certificate: &[u8], key: &[u8]) -> Self {
-        self.options = self.options.ssl_client_cert_from_pem(certificate).ssl_client_key_from_pem(key);
+    /// Shows the server this certificate.
+    pub fn with_client_certificate(mut self, shown: ClientCertificate) -> Self {
+        self.options = self.options.ssl_client_cert_from_pem(shown.certificate()).ssl_client_key_from_pem(shown.key());
+        self.client_certificate = Some(shown);
         self
+    }
+
+    /// The certificate that the server is shown, if it is not in files of the URI's.
+    pub fn client_certificate(&self) -> Option<&ClientCertificate> {
+        self.client_certificate.as_ref()
+    }
+
+    /// Whether the server is shown a certificate.
+    pub(super) fn shows_certificate(&self) -> bool {
+        self.client_certificate.is_some() || self.ssl_client.is_some()
     }
 
     /// The same server and login, another database: where a backup is tried out.
@@ -353,50 +322,13 @@ impl Target {
 mod tests {
     use super::*;
 
-    fn keys(pairs: &[(&str, &str)]) -> BTreeMap<String, Vec<u8>> {
-        pairs.iter().map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec())).collect()
-    }
-
     #[test]
-    fn secrets_of_the_known_operators_work_as_they_are() {
-        let cnpg = keys(&[
-            ("uri", "postgresql://app:s3cr%2Ft@shop-rw.db:5432/app"),
-            ("jdbc-uri", "jdbc:postgresql://shop-rw.db:5432/app"),
-            ("username", "app"),
-            ("user", "app"),
-            ("password", "s3cr/t"),
-            ("host", "shop-rw"),
-            ("port", "5432"),
-            ("dbname", "app"),
-            ("pgpass", "shop-rw:5432:app:app:s3cr/t"),
-        ]);
-        let target = Target::from_secret(&cnpg, &Overrides::default()).unwrap();
-        assert_eq!(target.address().to_string(), "shop-rw.db:5432/app");
-        assert_eq!(target.user(), "app");
-
-        let zalando = keys(&[("username", "app"), ("password", "x\n")]);
-        let overrides = Overrides { host: Some("db".into()), dbname: Some("shop".into()), ..Overrides::default() };
-        let target = Target::from_secret(&zalando, &overrides).unwrap();
-        assert_eq!(target.address().to_string(), "db:5432/shop");
-        assert!(matches!(target.options.get_ssl_mode(), PgSslMode::VerifyFull));
-    }
-
-    #[test]
-    fn a_missing_key_is_named() {
-        let error = Target::from_secret(&keys(&[("host", "db"), ("user", "u")]), &Overrides::default()).unwrap_err();
-        assert!(error.to_string().contains("dbname"), "{error}");
-        let error = Target::from_secret(&keys(&[("host", "db"), ("port", "secret")]), &Overrides::default());
-        let error = error.unwrap_err().to_string();
-        assert!(error.contains("port") && !error.contains("secret"), "{error}");
-    }
-
-    #[test]
-    fn overrides_win_over_the_uri_and_the_uri_over_the_keys() {
-        let secret = keys(&[("uri", "postgres://u:p@a:1/x?sslmode=disable"), ("host", "b"), ("port", "2")]);
-        let overrides = Overrides { port: Some(3), ssl_mode: Some(SslMode::Require), ..Overrides::default() };
-        let target = Target::from_secret(&secret, &overrides).unwrap();
-        assert_eq!(target.address().to_string(), "a:3/x");
-        assert!(matches!(target.options.get_ssl_mode(), PgSslMode::Require));
+    fn a_file_of_tls_that_cannot_be_read_is_named_as_such() {
+        for parameters in ["sslrootcert=/nonexistent/x", "sslcert=/nonexistent/x&sslkey=/dev/null"] {
+            let url = format!("postgres://u:p@h/d?sslmode=verify-full&{parameters}");
+            let error = Target::from_environment(Some(&url)).unwrap_err().to_string();
+            assert!(error.contains("(/nonexistent/x)"), "{error}");
+        }
     }
 
     #[test]

@@ -72,7 +72,11 @@ pub(super) fn parse(name: &str, text: &str) -> Result<Parts, TargetError> {
             unknown => tracing::warn!(parameter = unknown, "{name} has a parameter that Belay does not know"),
         }
     }
-    parts.ssl_client = certificate.zip(key);
+    parts.ssl_client = match (certificate, key) {
+        (None, None) => None,
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        _ => return Err(invalid("it has only one of sslcert and sslkey: give both")),
+    };
     if parts.host.as_deref().is_some_and(|host| host.contains(',')) {
         return Err(invalid("it names several hosts: name the primary only"));
     }
@@ -186,6 +190,7 @@ mod tests {
             "postgres://u:hunter2@h/d?sslmode=hunter2",
             "postgres://u:hunter2@h/d?port=hunter2",
             "postgres://u:hunter2%FF@h/d",
+            "postgres://u:hunter2@h/d?sslcert=/hunter2.crt",
         ] {
             let error = parse("the key uri", uri).map(|_| ()).unwrap_err().to_string();
             assert!(error.contains("the key uri") && !error.contains("hunter2"), "{error}");

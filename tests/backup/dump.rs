@@ -39,6 +39,25 @@ async fn a_dump_restores_and_its_record_says_what_it_is() {
 }
 
 #[tokio::test]
+async fn rows_that_row_level_security_hides_are_never_left_out() {
+    let database = Postgres::shared().database().await;
+    with_ledger(&database, &["1"]).await;
+    let hide = "alter table orders enable row level security; alter table orders force row level security; \
+                create policy none on orders using (false)";
+    database.admin(hide).await;
+    let store = Folder::new();
+    let error = take(&request(&database, &store)).await.unwrap_err();
+    let told = matches!(&error, BackupError::RowSecurity { relation } if relation == "public.orders");
+    assert!(told && error.to_string().contains("BYPASSRLS"), "{error}");
+    assert!(store.files().is_empty(), "{:?}", store.files());
+    // And what it says to do is enough.
+    database.admin(&format!("alter role {} bypassrls", database.role)).await;
+    take(&request(&database, &store)).await.unwrap();
+    let copy = restored(&store.path().join("shop/b.dump")).await;
+    assert_eq!(copy.value("select count(*)::text from orders").await.as_deref(), Some("20000"));
+}
+
+#[tokio::test]
 async fn the_ledgers_version_and_the_moment_are_those_of_the_dumps_own_snapshot() {
     let database = Postgres::shared().database().await;
     with_ledger(&database, &["001"]).await;

@@ -68,6 +68,7 @@ pub fn request(database: &TestDatabase, store: &Folder) -> Request {
             secret: None,
             url: Some(database.url.clone()),
             ca: None,
+            client_certificate: None,
             overrides: Overrides::default(),
             role: None,
             history_schema: "belay".to_owned(),

@@ -21,6 +21,7 @@ fn job(database: &TestDatabase, store: &Folder, other: &Folder) -> Child {
         .env("PGPASSWORD", "not this one")
         .env("PGSERVICEFILE", "/nonexistent")
         .env("PGSSLMODE", "verify-full")
+        .env("PGOPTIONS", "-c role=nobody")
         .env("BELAY_BACKUP", "b")
         .env("BELAY_BACKUP_UID", "u")
         .env("BELAY_DATABASE", "shop")

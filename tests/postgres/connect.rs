@@ -23,17 +23,23 @@ async fn what_is_wrong_with_a_connection_has_its_own_reason_and_shows_no_passwor
     let database = Postgres::shared().database().await;
     let (role, password, name) = (&database.role, &database.password, &database.name);
     let port = Postgres::shared().port;
-    for (url, reason) in [
-        (format!("postgres://{role}:hunter2@127.0.0.1:{port}/{name}?sslmode=disable"), Reason::AuthenticationFailed),
-        (format!("postgres://nobody:{password}@127.0.0.1:{port}/{name}?sslmode=disable"), Reason::AuthenticationFailed),
-        (format!("postgres://{role}:{password}@127.0.0.1:{port}/nowhere?sslmode=disable"), Reason::ConnectionFailed),
-        (format!("postgres://{role}:{password}@127.0.0.1:1/{name}?sslmode=disable"), Reason::ConnectionFailed),
-        (format!("postgres://{role}:{password}@no.invalid:{port}/{name}?sslmode=disable"), Reason::ConnectionFailed),
+    let at = |login: &str, host: &str| format!("postgres://{login}@{host}/{name}?sslmode=disable");
+    let (own, here) = (format!("{role}:{password}"), format!("127.0.0.1:{port}"));
+    for (url, reason, next) in [
+        (at(&format!("{role}:hunter2"), &here), Reason::AuthenticationFailed, "Correct the user or the password."),
+        (at(&format!("nobody:{password}"), &here), Reason::AuthenticationFailed, "Correct the user or the password."),
+        (at(role, &here), Reason::AuthenticationFailed, "Correct the user or the password."),
+        // No socket there.
+        (at(&own, &here).replace("127.0.0.1", "%2Fnowhere"), Reason::ConnectionFailed, "Check host, port"),
+        (at(&own, &here).replace(&format!("/{name}?"), "/nowhere?"), Reason::ConnectionFailed, "correct dbname"),
+        (at(&own, "127.0.0.1:1"), Reason::ConnectionFailed, "Check host, port and network policies"),
+        (at(&own, &format!("no.invalid:{port}")), Reason::ConnectionFailed, "Check host, port and network policies"),
         // The server has no certificate; and without a word, verify-full is asked.
-        (format!("postgres://{role}:{password}@127.0.0.1:{port}/{name}"), Reason::TlsFailed),
+        (at(&own, &here).replace("?sslmode=disable", ""), Reason::TlsFailed, "Turn ssl on at the server"),
     ] {
         let error = refusal(&url).await;
         assert_eq!(error.reason(), reason, "{error}");
+        assert!(error.to_string().contains(next), "{next:?} is not in {error}");
         for text in [error.to_string(), format!("{error:?}")] {
             assert!(!text.contains(password.as_str()) && !text.contains("hunter2"), "{text}");
         }

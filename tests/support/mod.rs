@@ -1,6 +1,7 @@
 //! What the tests share: a throwaway PostgreSQL, and waiting without sleeping.
 #![allow(dead_code)]
 
+pub mod certificates;
 pub mod cluster;
 pub mod gitops;
 pub mod invariants;

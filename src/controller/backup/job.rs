@@ -22,7 +22,7 @@ use crate::api::{
     PodTemplate, PostgresBackup, PostgresDatabase, SslMode, Store,
 };
 use crate::backup::{Credentials, location};
-use crate::postgres::LibpqFiles;
+use crate::postgres::{ClientCertificate, LibpqFiles};
 
 /// The name of Belay's container in a Pod template.
 pub const CONTAINER: &str = "backup";
@@ -33,6 +33,7 @@ pub const SELECTOR: &str = "app.kubernetes.io/managed-by=belay,app.kubernetes.io
 
 const SECRET_FOLDER: &str = "/run/belay/secret";
 const CA_FOLDER: &str = "/run/belay/ca";
+const CLIENT_FOLDER: &str = "/run/belay/client";
 const CONNECTION_FOLDER: &str = "/run/belay/connection";
 const STORE_FOLDER: &str = "/backup";
 
@@ -339,6 +340,19 @@ fn connection_volumes(connection: &Connection) -> Vec<Volume> {
         }
         volumes.push(volume);
     }
+    if let Some(reference) = &connection.client_cert_secret_ref {
+        let key = |key: &str| KeyToPath { key: key.to_owned(), path: key.to_owned(), mode: None };
+        volumes.push(Volume {
+            name: "belay-client".to_owned(),
+            secret: Some(SecretVolumeSource {
+                secret_name: Some(reference.name.clone()),
+                items: Some(vec![key(ClientCertificate::CERTIFICATE), key(ClientCertificate::KEY)]),
+                default_mode: Some(0o444),
+                ..SecretVolumeSource::default()
+            }),
+            ..Volume::default()
+        });
+    }
     volumes
 }
 
@@ -346,6 +360,9 @@ fn connection_mounts(connection: &Connection) -> Vec<VolumeMount> {
     let mut mounts = vec![mount("belay-secret", SECRET_FOLDER, true)];
     if connection.ca_ref.is_some() {
         mounts.push(mount("belay-ca", CA_FOLDER, true));
+    }
+    if connection.client_cert_secret_ref.is_some() {
+        mounts.push(mount("belay-client", CLIENT_FOLDER, true));
     }
     mounts
 }
@@ -361,6 +378,7 @@ fn connection_arguments(database: &PostgresDatabase) -> Vec<String> {
     });
     let optional = [
         ("ca", connection.ca_ref.as_ref().map(|_| format!("{CA_FOLDER}/ca.crt"))),
+        ("client-certificate", connection.client_cert_secret_ref.as_ref().map(|_| CLIENT_FOLDER.to_owned())),
         ("host", connection.host.clone()),
         ("port", connection.port.map(|port| port.to_string())),
         ("dbname", connection.dbname.clone()),

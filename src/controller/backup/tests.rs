@@ -29,6 +29,7 @@ fn database(method: serde_json::Value) -> PostgresDatabase {
         "connection": {
             "secretRef": { "name": "shop-postgres" }, "host": "db", "sslMode": "verify-full",
             "caRef": { "kind": "ConfigMap", "name": "ca", "key": "root.pem" },
+            "clientCertSecretRef": { "name": "shop-client" },
         },
         "role": "owner",
         "backup": { "method": method, "lockWait": "90s" },
@@ -316,6 +317,7 @@ fn a_job_is_its_backups_own_and_passes_the_restricted_profile() {
         "--host=db",
         "--ssl-mode=verify-full",
         "--ca=/run/belay/ca/ca.crt",
+        "--client-certificate=/run/belay/client",
         "--role=owner",
     ] {
         assert!(arguments.contains(argument), "{argument}: {arguments}");
@@ -330,7 +332,7 @@ fn names_derived_from_the_longest_name_are_valid() {
     assert!(job::deletion_name(&long).len() <= 63);
 }
 
-/// The Secret is named once, by the volume that mounts it; nothing else of a Job could hold a credential.
+/// Each Secret is named once, by the volume that mounts it; nothing else of a Job could hold a credential.
 #[test]
 fn a_secret_is_mounted_and_never_an_argument_or_a_variable() {
     for method in [
@@ -339,8 +341,11 @@ fn a_secret_is_mounted_and_never_an_argument_or_a_variable() {
     ] {
         let job = build(method);
         let text = serde_json::to_string(&job).unwrap();
-        assert_eq!(text.matches("shop-postgres").count(), 1);
+        assert_eq!((text.matches("shop-postgres").count(), text.matches("shop-client").count()), (1, 1));
         assert!(text.contains(r#""secret":{"defaultMode":292,"secretName":"shop-postgres"}"#), "{text}");
+        let mounted = pod(&job).volumes.iter().flatten().find(|volume| volume.name == "belay-client").unwrap();
+        let mut keys = mounted.secret.iter().flat_map(|secret| secret.items.iter().flatten().map(|item| &item.key));
+        assert!(keys.all(|key| key == "tls.crt" || key == "tls.key"), "nothing else that the Secret may hold");
         for container in pod(&job).init_containers.iter().flatten().chain(&pod(&job).containers) {
             assert!(container.env_from.is_none());
             assert!(container.env.iter().flatten().all(|variable| variable.value_from.is_none()));
