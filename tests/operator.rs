@@ -5,8 +5,13 @@
 mod claims;
 #[path = "operator/deaths.rs"]
 mod deaths;
+#[path = "generate/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "only helm is wanted here")]
+mod generate;
 #[path = "operator/holds.rs"]
 mod holds;
+#[path = "operator/http_checks.rs"]
+mod http_checks;
 #[path = "operator/identity.rs"]
 mod identity;
 #[path = "operator/inputs.rs"]
@@ -17,6 +22,8 @@ mod leader;
 mod lifecycle;
 #[path = "operator/metrics.rs"]
 mod metrics;
+#[path = "operator/secrecy.rs"]
+mod secrecy;
 #[path = "operator/shop.rs"]
 mod shop;
 mod support;
