@@ -105,3 +105,107 @@ async fn who_changes_labels_only_is_not_asked() {
     let changed = as_them(&["patch", "migration", "m", "--type=merge", "--patch", r#"{"spec":{"target":"3"}}"#]);
     assert!(changed.unwrap_err().contains("may not create Jobs"));
 }
+
+/// Whether somebody of a group may do this, as the API server says when it is tried without effect.
+fn try_as(namespace: &Namespace, group: &str, arguments: &[&str], manifest: &str) -> Result<(), String> {
+    let as_them = ["--as", "somebody", "--as-group", group, "--namespace", &namespace.name];
+    let output = namespace.cluster.kubectl_with(as_them.iter().chain(arguments), manifest);
+    if output.status.success() { Ok(()) } else { Err(text(&output.stderr)) }
+}
+
+#[tokio::test]
+async fn by_the_roles_of_the_examples_developers_ship_scripts_team_leads_run_jobs_and_admins_say_where_databases_are() {
+    const DEVELOPERS: &str = "shop-developers";
+    const LEADS: &str = "shop-team-leads";
+    const ADMINS: &str = "platform-team";
+    let cluster = Cluster::connect().await;
+    let namespace = cluster.namespace("roles").await;
+    let rendered = cluster.kubectl(["kustomize", concat!(env!("CARGO_MANIFEST_DIR"), "/examples/rbac")]);
+    assert!(rendered.status.success(), "{}", text(&rendered.stderr));
+    namespace
+        .apply(&text(&rendered.stdout).replace("namespace: shop\n", &format!("namespace: {}\n", namespace.name)))
+        .await;
+    namespace.apply("{apiVersion: v1, kind: Secret, metadata: {name: s}, stringData: {uri: 'postgres://a/b'}}").await;
+    let spec = "spec: {connection: {secretRef: {name: s}}, backup: {when: Never}}";
+    let database =
+        format!("{{apiVersion: belay.dev/v1alpha1, kind: PostgresDatabase, metadata: {{name: db}}, {spec}}}");
+    namespace.apply(&database).await;
+    let may = async || {
+        let admins = try_as(&namespace, ADMINS, &["auth", "can-i", "create", "postgresdatabases.belay.dev"], "");
+        let leads = try_as(&namespace, LEADS, &["auth", "can-i", "create", "jobs.batch"], "");
+        let developers = try_as(&namespace, DEVELOPERS, &["auth", "can-i", "create", "configmaps"], "");
+        (admins.is_ok() && leads.is_ok() && developers.is_ok()).then_some(())
+    };
+    namespace.wait_for("the roles", DEADLINE, may).await;
+
+    let belays = |kind: &str, spec: &str| {
+        format!("{{apiVersion: belay.dev/v1alpha1, kind: {kind}, metadata: {{name: new}}, spec: {spec}}}")
+    };
+    let source = "databaseRef: {name: db}, source: {inline: {}}";
+    let create: &[&str] = &["create", "--dry-run=server", "--filename", "-"];
+    let accept: &[&str] = &["annotate", "postgresdatabase", "db", "--dry-run=server", "belay.dev/accept=a/b/c"];
+    let no_policy = "may not create Jobs in namespace";
+    let tries = [
+        (
+            "a ConfigMap",
+            create,
+            "{apiVersion: v1, kind: ConfigMap, metadata: {name: new}}".to_owned(),
+            [None, None, None],
+        ),
+        ("a Migration", create, belays("Migration", &format!("{{{source}}}")), [None, None, None]),
+        (
+            "a Migration that runs a Job",
+            create,
+            belays("Migration", &format!("{{{source}, healthChecks: [{{name: a, job: {{{TEMPLATE}}}}}]}}")),
+            [Some(no_policy), None, None],
+        ),
+        (
+            "a Backup",
+            create,
+            belays("PostgresBackup", "{databaseRef: {name: db}}"),
+            [Some("cannot create resource \"postgresbackups\""), None, None],
+        ),
+        (
+            "a Backup by a script of its own",
+            create,
+            belays("PostgresBackup", &format!("{{databaseRef: {{name: db}}, method: {{job: {{{TEMPLATE}}}}}}}")),
+            [Some("cannot create resource \"postgresbackups\""), None, None],
+        ),
+        (
+            "a Database",
+            create,
+            belays("PostgresDatabase", "{connection: {secretRef: {name: s}}, backup: {when: Never}}"),
+            [
+                Some("cannot create resource \"postgresdatabases\""),
+                Some("cannot create resource \"postgresdatabases\""),
+                None,
+            ],
+        ),
+        (
+            "to accept another database",
+            accept,
+            String::new(),
+            [
+                Some("cannot patch resource \"postgresdatabases\""),
+                Some("cannot patch resource \"postgresdatabases\""),
+                None,
+            ],
+        ),
+        (
+            "to read the Secret",
+            &["get", "secret", "s"],
+            String::new(),
+            [Some("cannot get resource \"secrets\""), Some("cannot get resource \"secrets\""), None],
+        ),
+    ];
+    for (what, arguments, manifest, refusals) in tries {
+        for (group, refusal) in [DEVELOPERS, LEADS, ADMINS].into_iter().zip(refusals) {
+            match (try_as(&namespace, group, arguments, &manifest), refusal) {
+                (Ok(()), None) => {}
+                (Err(said), Some(refusal)) => assert!(said.contains(refusal), "{group}, {what}: {said}"),
+                (Ok(()), Some(_)) => panic!("{group} may do what they should not: {what}"),
+                (Err(said), None) => panic!("{group} may not do what they should: {what}: {said}"),
+            }
+        }
+    }
+}

@@ -8,9 +8,7 @@ mod generate;
 
 use serde_json::{Value, json};
 
-use cluster::{Cluster, DEADLINE, OPERATOR, text};
-
-const OPERATORS_ACCOUNT: &str = "system:serviceaccount:belay-system:belay";
+use cluster::{Cluster, DEADLINE, OPERATOR, OPERATORS_ACCOUNT, text};
 
 fn get(cluster: &Cluster, arguments: &[&str]) -> Value {
     let output = cluster.kubectl(arguments.iter().chain(&["--output", "json"]));
@@ -54,6 +52,10 @@ async fn the_operator_may_do_what_it_needs_and_nothing_beside_it() {
         "create leases.coordination.k8s.io",
         "list secrets",
         "watch secrets",
+        "update migrations.belay.dev",
+        "update migrations.belay.dev --subresource=status",
+        "patch postgresdatabases.belay.dev",
+        "get customresourcedefinitions.apiextensions.k8s.io",
         "create secrets",
         "update configmaps",
         "create pods",
@@ -91,12 +93,47 @@ async fn the_operators_pod_passes_the_restricted_profile() {
     assert_eq!(pod["spec"]["terminationGracePeriodSeconds"], 65);
 }
 
+/// What the API server says of a manifest, to the letter: a field that it does not know is an error.
+fn take(cluster: &Cluster, manifest: &str) -> Result<(), String> {
+    let apply = ["apply", "--dry-run=server", "--validate=strict", "--filename", "-"];
+    let output = cluster.kubectl_with(apply, manifest);
+    if output.status.success() { Ok(()) } else { Err(text(&output.stderr)) }
+}
+
+fn root() -> &'static std::path::Path {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
 #[tokio::test]
-async fn the_plain_manifests_are_taken_by_the_api_server() {
+async fn the_api_server_takes_every_manifest_to_the_letter() {
     let cluster = Cluster::connect().await;
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/belay.yaml");
-    let output = cluster.kubectl(["apply", "--dry-run=server", "--filename", file]);
-    assert!(output.status.success(), "{}", text(&output.stderr));
+    let namespace = cluster.namespace("manifests").await;
+    let mut manifests = vec![
+        ("deploy/belay.yaml".to_owned(), std::fs::read_to_string(root().join("deploy/belay.yaml")).unwrap()),
+        ("belay crds".to_owned(), belay::cli::crds::render().unwrap()),
+    ];
+    for example in ["shop", "rbac"] {
+        let folder = root().join("examples").join(example);
+        let rendered = text(&cluster.kubectl(["kustomize", folder.to_str().unwrap()]).stdout);
+        // A namespace of that name need not be there.
+        let rendered = rendered.replace("namespace: shop\n", &format!("namespace: {}\n", namespace.name));
+        manifests.push((folder.display().to_string(), rendered));
+    }
+    // What needs kinds of the Prometheus Operator's is left out: they are not there.
+    for values in [
+        "replicas=2,networkPolicy.enabled=true,metrics.dashboard.enabled=true,imagePullSecrets={pull}",
+        "watchNamespace=belay-system,clusterName=west,httpChecks.allowedHosts={status.example.com},leaderElection.enabled=false",
+    ] {
+        let arguments =
+            ["template", "belay", "charts/belay", "--namespace", OPERATOR, "--set", values, "--kube-version"];
+        let rendered = generate::helm(root(), &[&arguments[..], &[generate::KUBERNETES]].concat());
+        manifests.push((values.to_owned(), rendered));
+    }
+    for (what, manifest) in &manifests {
+        take(&cluster, manifest).unwrap_or_else(|refusal| panic!("{what}: {refusal}"));
+    }
+    let refusal = take(&cluster, &manifests[0].1.replace("  replicas: 1\n", "  replcas: 1\n")).unwrap_err();
+    assert!(refusal.contains("replcas"), "what is misspelt passes: {refusal}");
 }
 
 #[tokio::test]
@@ -116,14 +153,13 @@ async fn an_operator_of_one_namespace_becomes_ready_without_any_cluster_wide_rig
     let deployment = get(&cluster, &["--namespace", OPERATOR, "get", "deployment", "belay"]);
     let image = deployment["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap();
     let (repository, tag) = image.rsplit_once(':').unwrap();
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let name = &namespace.name;
     let values = format!(
         "watchNamespace={name},clusterName={name},crds.install=false,admissionPolicies.enabled=false,image.repository={repository}"
     );
     let tag = format!("image.tag={tag}");
     let rendered = generate::helm(
-        root,
+        root(),
         &[
             "template",
             "solo",

@@ -1,9 +1,12 @@
 //! What is committed and what the code generates are the same: CRDs, the chart's copy of them, the plain manifests,
-//! the reference of fields, the catalogue of reasons. `make generate` (BELAY_GENERATE=1) writes them again.
+//! the references of fields and values, the catalogue of reasons. `make generate` (BELAY_GENERATE=1) writes them again.
 
 mod generate;
 
 use std::path::PathBuf;
+
+use serde::Deserialize as _;
+use serde_json::{Value, json};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -66,6 +69,36 @@ fn the_plain_manifests_are_what_the_chart_renders() {
 }
 
 #[test]
+fn the_reference_of_values_is_what_the_chart_and_its_schema_say() {
+    compare("docs/values.md", &generate::values(&root()));
+}
+
+/// Every object that the schema describes, with what leads there.
+fn described(schema: &Value, path: &str, found: &mut Vec<String>) {
+    let Some(properties) = schema["properties"].as_object() else { return };
+    found.push(path.to_owned());
+    for (name, property) in properties {
+        described(property, &format!("{path}{name}."), found);
+    }
+}
+
+#[test]
+fn a_misspelt_value_is_refused_by_its_name_wherever_it_stands() {
+    let schema = std::fs::read_to_string(root().join("charts/belay/values.schema.json")).unwrap();
+    let mut objects = Vec::new();
+    described(&serde_json::from_str(&schema).unwrap(), "", &mut objects);
+    assert!(objects.contains(&"metrics.serviceMonitor.".to_owned()), "{objects:?}");
+    let misspelt =
+        objects.iter().map(|path| format!("{path}mispelt=1")).chain(["image.pullPolicy=Somtimes".to_owned()]);
+    for value in misspelt {
+        let render = ["template", "belay", "charts/belay", "--kube-version", generate::KUBERNETES, "--set", &value];
+        let refusal = generate::ask_helm(&root(), &render).expect_err(&value);
+        let place = value.split('=').next().unwrap().rsplit('.').next().unwrap();
+        assert!(refusal.contains(place), "{value}: {refusal}");
+    }
+}
+
+#[test]
 fn helm_finds_nothing_to_complain_about_in_the_chart() {
     generate::helm(&root(), &["lint", "--strict", "--quiet", "charts/belay"]);
     let values =
@@ -73,6 +106,7 @@ fn helm_finds_nothing_to_complain_about_in_the_chart() {
     generate::helm(&root(), &["lint", "--strict", "--quiet", "charts/belay", "--set", values]);
     let watched = "replicas=2,metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true";
     generate::helm(&root(), &["lint", "--strict", "--quiet", "charts/belay", "--set", watched]);
+    generate::helm(&root(), &["lint", "--strict", "--quiet", "charts/belay", "--set", "networkPolicy.enabled=true"]);
 }
 
 fn rendered(values: &str) -> String {
@@ -94,6 +128,23 @@ fn without_an_election_no_right_on_leases_is_asked_for_and_the_former_operator_e
     let alone = rendered("leaderElection.enabled=false");
     assert!(!alone.contains("leases") && !alone.contains("BELAY_LEADER_ELECT"), "{alone}");
     assert!(alone.contains("type: Recreate"), "{alone}");
+}
+
+#[test]
+fn a_network_policy_lets_the_metrics_in_and_dns_the_api_server_and_postgresql_out_and_nothing_else() {
+    assert!(!rendered("replicas=1").contains("kind: NetworkPolicy"), "it is there unasked");
+    let rendered =
+        rendered("networkPolicy.enabled=true,networkPolicy.postgresPorts={6432},networkPolicy.dnsPorts={53,5353}");
+    let documents = serde_yaml::Deserializer::from_str(&rendered).map(|document| Value::deserialize(document).unwrap());
+    let policy = documents.into_iter().find(|document| document["kind"] == "NetworkPolicy").expect("a NetworkPolicy");
+    let spec = &policy["spec"];
+    assert_eq!(spec["podSelector"]["matchLabels"]["app.kubernetes.io/name"], "belay");
+    assert_eq!(spec["policyTypes"], json!(["Ingress", "Egress"]));
+    assert_eq!(spec["ingress"], json!([{ "ports": [{ "port": "http" }] }]));
+    let port = |protocol: &str, port: u16| json!({ "protocol": protocol, "port": port });
+    let dns = [port("UDP", 53), port("TCP", 53), port("UDP", 5353), port("TCP", 5353)];
+    let others = [port("TCP", 443), port("TCP", 6443), port("TCP", 6432)];
+    assert_eq!(spec["egress"], json!([{ "ports": dns }, { "ports": others }]));
 }
 
 #[test]

@@ -320,6 +320,7 @@ async fn every_kind_of_health_check_passes_where_it_should_and_recovers_where_it
     let checks = json!([
         { "name": "table", "sql": { "query": "select count(*) = 0 from a" } },
         { "name": "absent", "workload": { "kind": "DaemonSet", "name": "not-there", "ifPresent": true } },
+        { "name": "neither", "workload": { "kind": "StatefulSet", "name": "not-there", "ifPresent": true } },
         { "name": "job", "job": container("exit 0") },
         { "name": "rollout", "workload": { "kind": "Deployment", "name": "web" }, "timeout": "500ms", "interval": "100ms" },
         { "name": "answers", "http": { "url": url("/healthz") } },

@@ -7,10 +7,15 @@ mod claims;
 mod connections;
 #[path = "operator/deaths.rs"]
 mod deaths;
+#[path = "generate/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "only helm is wanted here")]
+mod generate;
 #[path = "operator/gitops.rs"]
 mod gitops;
 #[path = "operator/holds.rs"]
 mod holds;
+#[path = "operator/http_checks.rs"]
+mod http_checks;
 #[path = "operator/identity.rs"]
 mod identity;
 #[path = "operator/inputs.rs"]
@@ -21,6 +26,8 @@ mod leader;
 mod lifecycle;
 #[path = "operator/metrics.rs"]
 mod metrics;
+#[path = "operator/secrecy.rs"]
+mod secrecy;
 #[path = "operator/shop.rs"]
 mod shop;
 mod support;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::support::cluster::Cluster;
+use crate::support::cluster::{Cluster, OPERATORS_ACCOUNT};
 
 /// The end of the log at one moment.
 pub struct Mark {
@@ -24,8 +24,6 @@ pub fn mark(cluster: &Cluster) -> Option<Mark> {
 
 impl Mark {
     /// The operator's writes in a namespace since then: `verb resource` → how many the server accepted.
-    ///
-    /// Created Migrations and patched ConfigMaps are this program's own.
     pub fn writes(&self, namespace: &str) -> BTreeMap<String, usize> {
         let mut file = File::open(&self.path).expect("the audit log");
         // The log may have been rotated; then it is read whole.
@@ -46,15 +44,14 @@ fn write(entry: &Value, namespace: &str) -> Option<String> {
     let object = &entry["objectRef"];
     let verb = entry["verb"].as_str()?;
     let accepted = entry["responseStatus"]["code"].as_i64().is_some_and(|code| (200..300).contains(&code));
-    let system = entry["user"]["username"].as_str()?.starts_with("system:");
+    let operators = entry["user"]["username"] == OPERATORS_ACCOUNT;
     let written = ["create", "update", "patch", "delete"].contains(&verb);
-    if object["namespace"] != namespace || !accepted || system || !written {
+    if object["namespace"] != namespace || !accepted || !operators || !written {
         return None;
     }
     let resource = match object["subresource"].as_str() {
         Some(subresource) => format!("{}/{subresource}", object["resource"].as_str()?),
         None => object["resource"].as_str()?.to_owned(),
     };
-    let mine = (verb == "create" && resource == "migrations") || resource == "configmaps";
-    (!mine).then(|| format!("{verb} {resource}"))
+    Some(format!("{verb} {resource}"))
 }

@@ -6,6 +6,7 @@
 mod backup;
 mod connection;
 mod context;
+mod crds;
 mod database;
 mod gate;
 mod invalid;
@@ -94,6 +95,10 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     let probes = probes::serve(settings.probes, pages.clone()).await?;
     let lead = if settings.election.is_some() { Lead::elected_only() } else { Lead::always() };
     let client = ClientBuilder::try_from(config.clone())?.with_layer(&Gate(lead.clone())).build();
+    tokio::select! {
+        () = crds::wait(&client) => {}
+        () = signal() => return Ok(()),
+    }
 
     let scope = Scope(settings.namespace.clone());
     let (migrations, migrations_writer) = reflector::store();

@@ -49,7 +49,7 @@ pub(super) async fn check(check: &HttpCheck, setting: &Setting<'_>) -> Seen {
 
 /// The address that may be reached under this host name.
 async fn address(host: &str, port: u16, setting: &Setting<'_>) -> Result<SocketAddr, Seen> {
-    if setting.policy.allowed_hosts.iter().any(|allowed| allowed == host) {
+    if allows(&setting.policy.allowed_hosts, host, port) {
         let found = tokio::net::lookup_host((host, port)).await;
         return match found.map(|mut addresses| addresses.next()) {
             Ok(Some(address)) => Ok(address),
@@ -70,6 +70,11 @@ async fn address(host: &str, port: u16, setting: &Setting<'_>) -> Result<SocketA
         Ok(None) => Err(Seen::NotYet(format!("Service {name} does not exist"))),
         Ok(Some(service)) => cluster_ip(&service, name).map(|ip| SocketAddr::new(ip, port)),
     }
+}
+
+/// Whether a host is one of those that the settings allow: on every port, or on this one.
+fn allows(allowed: &[String], host: &str, port: u16) -> bool {
+    allowed.iter().any(|allowed| allowed == host || *allowed == format!("{host}:{port}"))
 }
 
 /// The Service's own address. ExternalName and headless Services have none: they could point anywhere.
@@ -127,6 +132,14 @@ mod tests {
         ] {
             assert_eq!(service_name(host, "shop"), None, "{host}");
         }
+    }
+
+    #[test]
+    fn a_host_is_allowed_on_every_port_or_on_the_one_that_is_named() {
+        let allowed = ["status.example.com".to_owned(), "10.0.0.1:8080".to_owned()];
+        assert!(allows(&allowed, "status.example.com", 443) && allows(&allowed, "status.example.com", 8080));
+        assert!(allows(&allowed, "10.0.0.1", 8080) && !allows(&allowed, "10.0.0.1", 80));
+        assert!(!allows(&allowed, "example.com", 443) && !allows(&allowed, "status.example.com.evil.com", 443));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod cli;
 mod reference;
+mod values;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -12,6 +13,7 @@ use belay::controller::metrics::table::{self, Kind};
 
 pub use cli::cli;
 pub use reference::api;
+pub use values::values;
 
 /// What helm takes the cluster to be when it renders without one; its own guess is older than the chart allows.
 pub const KUBERNETES: &str = "1.34";
@@ -88,18 +90,26 @@ pub fn plain_manifests(root: &Path) -> String {
     )
 }
 
-/// What helm prints: the one that tests/cluster/tools builds from its pin, so that everyone renders alike.
+/// What helm prints.
 ///
 /// # Panics
 /// When helm is not to be had, or says no.
 pub fn helm(root: &Path, arguments: &[&str]) -> String {
+    ask_helm(root, arguments).unwrap_or_else(|refusal| panic!("helm {arguments:?}: {refusal}"))
+}
+
+/// What helm prints, or why it says no: the one that tests/cluster/tools builds from its pin, so that everyone renders alike.
+///
+/// # Panics
+/// When helm is not to be had.
+pub fn ask_helm(root: &Path, arguments: &[&str]) -> Result<String, String> {
     let tools = Command::new(root.join("tests/cluster/tools")).status().unwrap();
     assert!(tools.success(), "tests/cluster/tools failed: what it said is above");
     let built = root.join("target/cluster/bin/helm");
     let helm = if built.exists() { built } else { "helm".into() };
     let output = Command::new(helm).args(arguments).current_dir(root).output().unwrap();
-    assert!(output.status.success(), "helm {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
 }
 
 /// Text for one cell of a Markdown table.

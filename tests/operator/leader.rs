@@ -139,7 +139,7 @@ async fn a_statement_that_outlasts_the_drain_timeout_is_cancelled_and_rolled_bac
 #[tokio::test]
 async fn an_operator_whose_api_server_is_away_in_a_long_statement_tells_of_it_when_it_is_back() {
     let shop = Shop::new("away").await;
-    let link = crate::support::link::Link::to(shop.namespace.cluster.kubeconfig()).await;
+    let link = crate::support::link::Link::to(shop.namespace.cluster.operators_kubeconfig()).await;
     let environment = [("BELAY_LOG", "debug"), ("KUBECONFIG", link.kubeconfig())];
     let mut operator = Operator::start_as(&shop.namespace, &environment);
     migrate(&shop, UNTIL_TOLD).await;
@@ -160,7 +160,7 @@ async fn an_operator_whose_api_server_is_away_in_a_long_statement_tells_of_it_wh
 #[tokio::test]
 async fn a_leader_that_is_cut_off_finishes_its_statement_and_writes_nothing_more_and_the_other_waits_for_its_lock() {
     let shop = Shop::new("cutoff").await;
-    let link = crate::support::link::Link::to(shop.namespace.cluster.kubeconfig()).await;
+    let link = crate::support::link::Link::to(shop.namespace.cluster.operators_kubeconfig()).await;
     let mut leader = Operator::replica(&shop.namespace, Some(link.kubeconfig()));
     leads(&shop, &leader).await;
     let follower = Operator::replica(&shop.namespace, None);
@@ -202,7 +202,7 @@ async fn a_leader_that_is_cut_off_finishes_its_statement_and_writes_nothing_more
 #[tokio::test]
 async fn a_former_leader_that_is_asked_to_stop_does_not_wait_for_its_run_for_ever() {
     let shop = Shop::new("former").await;
-    let link = crate::support::link::Link::to(shop.namespace.cluster.kubeconfig()).await;
+    let link = crate::support::link::Link::to(shop.namespace.cluster.operators_kubeconfig()).await;
     let mut leader = Operator::replica(&shop.namespace, Some(link.kubeconfig()));
     leads(&shop, &leader).await;
     migrate(&shop, UNTIL_TOLD).await;
@@ -219,7 +219,7 @@ async fn a_former_leader_that_is_asked_to_stop_does_not_wait_for_its_run_for_eve
 #[tokio::test]
 async fn a_leader_that_lost_the_lease_and_has_it_again_in_the_same_statement_goes_on_as_if_nothing_had_been() {
     let shop = Shop::new("again").await;
-    let link = crate::support::link::Link::to(shop.namespace.cluster.kubeconfig()).await;
+    let link = crate::support::link::Link::to(shop.namespace.cluster.operators_kubeconfig()).await;
     let mut operator = Operator::replica(&shop.namespace, Some(link.kubeconfig()));
     migrate(&shop, UNTIL_TOLD).await;
     shop.until(SLEEPING, "1").await;

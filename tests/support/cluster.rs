@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
@@ -18,6 +19,9 @@ use serde_json::Value;
 
 /// The namespace of the operator, as `make deploy` installs it.
 pub const OPERATOR: &str = "belay-system";
+
+/// The operator's user, as the API server knows it.
+pub const OPERATORS_ACCOUNT: &str = "system:serviceaccount:belay-system:belay";
 
 /// How often a condition is looked at again.
 const EVERY: Duration = Duration::from_millis(50);
@@ -72,6 +76,29 @@ impl Cluster {
     /// The file that names the cluster.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
+    }
+
+    /// A kubeconfig of the operator's own ServiceAccount: what the chart does not let it do, an operator that is started by
+    /// this one may not do either.
+    pub fn operators_kubeconfig(&self) -> &'static Path {
+        static FILE: OnceLock<PathBuf> = OnceLock::new();
+        FILE.get_or_init(|| {
+            let create = ["--namespace", OPERATOR, "create", "token", "belay", "--duration", "4h"];
+            let token = self.kubectl(create);
+            assert!(token.status.success(), "{}", text(&token.stderr));
+            let admins = std::fs::read_to_string(&self.kubeconfig).expect("the cluster's kubeconfig");
+            let mut config: serde_yaml::Value = serde_yaml::from_str(&admins).expect("a kubeconfig");
+            for user in config["users"].as_sequence_mut().expect("users") {
+                user["user"] =
+                    serde_yaml::to_value(serde_json::json!({ "token": text(&token.stdout) })).expect("a token");
+            }
+            let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("operator.kubeconfig");
+            // Another test program may be reading it.
+            let new = file.with_extension(std::process::id().to_string());
+            std::fs::write(&new, serde_yaml::to_string(&config).expect("a kubeconfig")).expect("a file for it");
+            std::fs::rename(&new, &file).expect("a file for it");
+            file
+        })
     }
 
     /// The objects of one of Belay's kinds in a namespace.
@@ -162,6 +189,30 @@ impl Namespace {
         let output = self.cluster.kubectl(&arguments);
         assert!(output.status.success(), "kubectl {arguments:?}: {}", text(&output.stderr));
         text(&output.stdout)
+    }
+
+    /// Lets the operator's account hold a Lease here, by the very rules that the chart gives it for its own namespace.
+    pub fn let_operators_elect(&self) {
+        let may = ["auth", "can-i", "update", "leases.coordination.k8s.io/belay", "--as", OPERATORS_ACCOUNT];
+        let may = || self.cluster.kubectl(["--namespace", &self.name].iter().chain(&may)).status.success();
+        if may() {
+            return;
+        }
+        for kind in ["role", "rolebinding"] {
+            let get = ["--namespace", OPERATOR, "get", kind, "belay-election", "--output", "json"];
+            let got = self.cluster.kubectl(get);
+            let mut object: Value =
+                serde_json::from_slice(&got.stdout).unwrap_or_else(|_| panic!("{}", text(&got.stderr)));
+            object["metadata"] = serde_json::json!({ "name": "belay-election" });
+            let applied =
+                self.cluster.kubectl_with(["--namespace", &self.name, "apply", "--filename", "-"], &object.to_string());
+            assert!(applied.status.success(), "{}", text(&applied.stderr));
+        }
+        // The API server's authorizer learns of a role a moment after it is stored.
+        let started = Instant::now();
+        while !may() {
+            assert!(started.elapsed() < DEADLINE, "the role belay-election came to nothing in {}", self.name);
+        }
     }
 
     /// An object of one of Belay's kinds as it is now.

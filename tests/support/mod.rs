@@ -1,6 +1,7 @@
 //! What the tests share: a throwaway PostgreSQL, and waiting without sleeping.
 #![allow(dead_code)]
 
+pub mod audit;
 pub mod certificates;
 pub mod cluster;
 pub mod gitops;
@@ -10,6 +11,7 @@ pub mod operator;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod proxy;
+pub mod server;
 
 use std::time::{Duration, Instant};
 

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use super::cluster::Namespace;
 
-/// `belay controller` for one namespace, ended when it is dropped.
+/// `belay controller` for one namespace, by the ServiceAccount of the deployed one; ended when it is dropped.
 pub struct Operator {
     child: Child,
     log: PathBuf,
@@ -37,7 +37,7 @@ impl Operator {
         let mut command = Command::new(env!("CARGO_BIN_EXE_belay"));
         command
             .args(["controller", "--namespace", &namespace.name, "--probes", "127.0.0.1:0", "--drain-timeout", "10s"])
-            .env("KUBECONFIG", namespace.cluster.kubeconfig())
+            .env("KUBECONFIG", namespace.cluster.operators_kubeconfig())
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -45,8 +45,9 @@ impl Operator {
         Self { child: command.spawn().expect("the operator starts"), log }
     }
 
-    /// One of several, of which one leads; by this kubeconfig, or by the cluster's own.
+    /// One of several, of which one leads; by this kubeconfig, or by the operator's own.
     pub fn replica(namespace: &Namespace, kubeconfig: Option<&str>) -> Self {
+        namespace.let_operators_elect();
         let mut environment = vec![
             ("BELAY_LOG", "debug"),
             ("BELAY_LEADER_ELECT", "true"),

@@ -21,10 +21,14 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- define "belay.rules" -}}
 - apiGroups: [belay.dev]
   resources: [migrations, postgresdatabases, postgresbackups]
-  verbs: [get, list, watch, patch, update]
+  verbs: [list, watch]
+# A finalizer while a run is in progress, and while a backup's data are there to be deleted.
+- apiGroups: [belay.dev]
+  resources: [migrations, postgresbackups]
+  verbs: [get, patch]
 - apiGroups: [belay.dev]
   resources: [migrations/status, postgresdatabases/status, postgresbackups/status]
-  verbs: [get, patch, update]
+  verbs: [patch]
 # Backups below runs; older ones than a Database keeps.
 - apiGroups: [belay.dev]
   resources: [postgresbackups]
@@ -43,7 +47,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   verbs: [get, list, watch, create, delete]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list]
+  verbs: [list]
 - apiGroups: [""]
   resources: [events]
   verbs: [list]
