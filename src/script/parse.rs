@@ -51,7 +51,7 @@ impl Script {
                 None => Rollback::None,
             },
         };
-        let checksum = Checksum::of([hashed(&text, &read.notes).as_bytes()]);
+        let checksum = Checksum::of(hashed(&text, &read.notes).into_iter().map(str::as_bytes));
         Self {
             version,
             description,
