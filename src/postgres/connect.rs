@@ -18,10 +18,21 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// The oldest server, as server_version_num has it.
 const OLDEST: u32 = 140_000;
 
-/// Asked for at startup: the server looks this often whether its client still lives. It frees the lock of a
-/// dead operator within half a second, where TCP would take hours; and since poolers do not pass startup
-/// options on, it also tells one (see [`pooler`]).
-pub(super) const CHECK_INTERVAL: &str = "500";
+/// The server looks this often whether its client still lives. It frees the lock of a dead operator within half a
+/// second, where TCP would take hours.
+const CHECK_INTERVAL: &str = "500";
+
+/// What every session of Belay's has. Asked for at startup, so that RESET ALL, which costs less than one SET for each of
+/// them, goes back to it whatever a script did; and since poolers do not pass startup options on, they also tell one (see
+/// [`pooler`]), through which these are to be SET.
+pub(super) const ALWAYS: [(&str, &str); 4] = [
+    ("client_connection_check_interval", CHECK_INTERVAL),
+    // As crate::script reads strings. Where backslashes escape, transaction control could hide in one.
+    ("standard_conforming_strings", "on"),
+    // A backup may take hours between two messages of ours.
+    ("idle_session_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "0"),
+];
 
 /// Asked for at startup too: the server gives a client up that is not heard of for about 20 s, and frees its lock. By
 /// default it would wait for hours. Over a Unix socket the server takes these for nothing; Belay's own end has no such
@@ -73,6 +84,8 @@ pub(super) struct Connected {
     pub deadlock_timeout: Duration,
     /// The server took the startup options; else they are to be SET.
     pub options_taken: bool,
+    /// A transaction_timeout (from PostgreSQL 17 on) is to be SET off.
+    pub transaction_timeout: bool,
 }
 
 /// `belay/<run>/<ns>/<name>`, cut where the server would, but never inside a character.
@@ -113,10 +126,11 @@ pub(super) async fn connect(target: &Target, application: &str) -> Result<Connec
         });
     }
     Ok(Connected {
-        session: Session { connection, backend: seen.backend },
+        session: Session { connection, backend: seen.backend, plain: false },
         identity: seen.identity,
         deadlock_timeout: seen.deadlock_timeout,
         options_taken,
+        transaction_timeout: seen.transaction_timeout,
     })
 }
 
@@ -124,7 +138,7 @@ pub(super) async fn connect(target: &Target, application: &str) -> Result<Connec
 pub(super) async fn open(target: &Target, application: &str, options: bool) -> Result<PgConnection, Error> {
     let mut with = target.options.clone().application_name(application_name(application));
     if options {
-        with = with.options([("client_connection_check_interval", CHECK_INTERVAL)]).options(KEEPALIVE);
+        with = with.options(ALWAYS).options(KEEPALIVE);
     }
     match tokio::time::timeout(CONNECT, with.connect()).await {
         Ok(connection) => connection,
@@ -150,6 +164,7 @@ struct Seen {
     read_only: bool,
     check_interval: String,
     deadlock_timeout: Duration,
+    transaction_timeout: bool,
 }
 
 /// All that is asked of a fresh connection, in one message.
@@ -161,7 +176,7 @@ async fn look(connection: &mut PgConnection) -> Result<Seen, Fault> {
              current_setting('server_version'), pg_catalog.pg_is_in_recovery()::text, \
              current_setting('transaction_read_only'), \
              coalesce(current_setting('client_connection_check_interval', true), ''), d.datname::text, d.oid::text, \
-             {system}, current_setting('deadlock_timeout') \
+             {system}, current_setting('deadlock_timeout'), coalesce(current_setting('transaction_timeout', true), '0') \
              FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) a \
              JOIN pg_catalog.pg_database d ON d.oid = a.datid"
         )
@@ -189,6 +204,7 @@ async fn look(connection: &mut PgConnection) -> Result<Seen, Fault> {
         read_only: text(row, 5) == "on",
         check_interval: text(row, 6).to_owned(),
         deadlock_timeout: guc_duration(text(row, 10)).unwrap_or(Duration::from_secs(1)),
+        transaction_timeout: text(row, 11) != "0",
     })
 }
 
