@@ -15,7 +15,7 @@ use super::summary::{self, ScriptSummary};
 use super::target::{Database, LockOptions, PlanOptions};
 use super::{excerpt, interrupt, session};
 use crate::api::{Failure, Reason};
-use crate::plan::{Ledger, Plan, PlannedScript, Policy, plan};
+use crate::plan::{Ledger, Plan, Policy, plan};
 use crate::postgres::{ApplyError, Engine, Locks, Notice, RunContext, RunIntent};
 use crate::script::{History, Script};
 
@@ -178,9 +178,8 @@ impl Apply {
             Ok(()) => (Exit::Done, None),
             Err(error) => (exit_of(error), Some(error.failure())),
         };
-        let in_ledger =
-            |script: &&PlannedScript| after.as_ref().is_some_and(|ledger| ledger.row(&script.version).is_some());
-        let applied: Vec<_> = planned.pending.iter().filter(in_ledger).collect();
+        let there = after.as_ref().map(Ledger::versions).unwrap_or_default();
+        let applied: Vec<_> = planned.pending.iter().filter(|script| there.contains(&script.version)).collect();
         let place = match (&after, id) {
             (Some(ledger), _) => session::place(engine, ledger),
             (None, None) => String::new(),
@@ -208,7 +207,7 @@ impl Apply {
             (None, None) => planned.from.as_ref().map(ToString::to_string),
             (None, Some(_)) => None,
         };
-        let recorded = planned.baseline.iter().filter(in_ledger);
+        let recorded = planned.baseline.iter().filter(|script| there.contains(&script.version));
         let document = Document {
             database: engine.identity().database.clone(),
             address: engine.target().address().to_string(),

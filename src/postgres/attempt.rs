@@ -117,7 +117,7 @@ impl Engine {
 
     /// Runs scripts in one transaction.
     async fn attempt_scripts(&mut self, task: &Task<'_>) -> Outcome {
-        let token = uuid::Uuid::new_v4().simple().to_string();
+        let token = format!("{:032x}", rand::random::<u128>());
         let mut transaction = None;
         for (index, script) in task.scripts.iter().enumerate() {
             if task.cancel.is_cancelled() {

@@ -10,7 +10,8 @@ use super::pooler;
 use super::quote::Ident;
 use super::server_error::ServerError;
 use super::session::{Backend, Fault, Row, Session, query, text};
-use super::target::{Address, Target};
+use super::retry;
+use super::target::{Address, Locks, Target};
 
 /// How long a server may take to let us in.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -22,17 +23,22 @@ const OLDEST: u32 = 140_000;
 /// second, where TCP would take hours.
 const CHECK_INTERVAL: &str = "500";
 
-/// What every session of Belay's has. Asked for at startup, so that RESET ALL, which costs less than one SET for each of
+/// What a script finds set, at its first try. Asked for at startup, so that RESET ALL, which costs less than a SET for each of
 /// them, goes back to it whatever a script did; and since poolers do not pass startup options on, they also tell one (see
 /// [`pooler`]), through which these are to be SET.
-pub(super) const ALWAYS: [(&str, &str); 4] = [
-    ("client_connection_check_interval", CHECK_INTERVAL),
-    // As crate::script reads strings. Where backslashes escape, transaction control could hide in one.
-    ("standard_conforming_strings", "on"),
-    // A backup may take hours between two messages of ours.
-    ("idle_session_timeout", "0"),
-    ("idle_in_transaction_session_timeout", "0"),
-];
+pub(super) fn settings(locks: &Locks) -> [(&'static str, String); 6] {
+    let zero = || "0".to_owned();
+    [
+        ("client_connection_check_interval", CHECK_INTERVAL.to_owned()),
+        // As crate::script reads strings. Where backslashes escape, transaction control could hide in one.
+        ("standard_conforming_strings", "on".to_owned()),
+        // A backup may take hours between two messages of ours.
+        ("idle_session_timeout", zero()),
+        ("idle_in_transaction_session_timeout", zero()),
+        ("lock_timeout", retry::first_lock_timeout(locks).as_millis().to_string()),
+        ("statement_timeout", locks.statement_timeout.as_millis().to_string()),
+    ]
+}
 
 /// Asked for at startup too: the server gives a client up that is not heard of for about 20 s, and frees its lock. By
 /// default it would wait for hours. Over a Unix socket the server takes these for nothing; Belay's own end has no such
@@ -138,7 +144,7 @@ pub(super) async fn connect(target: &Target, application: &str) -> Result<Connec
 pub(super) async fn open(target: &Target, application: &str, options: bool) -> Result<PgConnection, Error> {
     let mut with = target.options.clone().application_name(application_name(application));
     if options {
-        with = with.options(ALWAYS).options(KEEPALIVE);
+        with = with.options(settings(&target.locks)).options(KEEPALIVE);
     }
     match tokio::time::timeout(CONNECT, with.connect()).await {
         Ok(connection) => connection,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::connect::{self, ALWAYS, Connected, Identity};
+use super::connect::{self, Connected, Identity};
 use super::error::PostgresError;
 use super::failpoint;
 use super::notice::Notice;
@@ -145,12 +145,11 @@ impl Engine {
 
     /// The same, in a session that is clean.
     pub(super) fn settings_of_try(&self, attempt: u32) -> Vec<String> {
-        let locks = &self.target.locks;
-        let lock_timeout = retry::lock_timeout(attempt, locks, self.deadlock_timeout);
-        let mut settings = vec![
-            format!("SET lock_timeout = {}", lock_timeout.as_millis()),
-            format!("SET statement_timeout = {}", locks.statement_timeout.as_millis()),
-        ];
+        let mut settings = Vec::new();
+        if attempt > 1 {
+            let lock_timeout = retry::lock_timeout(attempt, &self.target.locks, self.deadlock_timeout);
+            settings.push(format!("SET lock_timeout = {}", lock_timeout.as_millis()));
+        }
         if !self.target.search_path.is_empty() {
             settings.push(format!("SET search_path = {}", Path(&self.target.search_path)));
         }
@@ -175,7 +174,7 @@ impl Engine {
     pub(super) fn reset(&self) -> Vec<String> {
         let mut settings = vec!["RESET ALL".to_owned()];
         if !self.options_taken {
-            settings.extend(ALWAYS.map(|(name, value)| format!("SET {name} = {value}")));
+            settings.extend(connect::settings(&self.target.locks).map(|(name, value)| format!("SET {name} = {value}")));
         }
         if self.transaction_timeout {
             settings.push("SET transaction_timeout = 0".to_owned());
