@@ -15,7 +15,7 @@ use super::summary::{self, ScriptSummary};
 use super::target::{Database, LockOptions, PlanOptions};
 use super::{excerpt, interrupt, session};
 use crate::api::{Failure, Reason};
-use crate::plan::{Ledger, Plan, Policy, plan};
+use crate::plan::{Ledger, Plan, PlannedScript, Policy, plan};
 use crate::postgres::{ApplyError, Engine, Locks, Notice, RunContext, RunIntent};
 use crate::script::{History, Script};
 
@@ -257,7 +257,7 @@ fn told_failure(error: &ApplyError, planned: &Plan, place: &str) -> String {
     let mut text = format!("belay: {}", output::printable(&failure.message));
     let script = planned.pending.iter().find(|script| failure.script.as_deref() == Some(&script.file_name));
     let at = |number: Option<i64>| number.and_then(|number| u32::try_from(number).ok());
-    if let (Some(script), Some(line)) = (script, at(failure.line))
+    if let (Some(Ok(script)), Some(line)) = (script.map(PlannedScript::whole), at(failure.line))
         && let Some(excerpt) = excerpt::excerpt(&script.text, line, at(failure.column))
     {
         text.push_str(&format!("\n{excerpt}"));

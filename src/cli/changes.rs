@@ -1,5 +1,7 @@
 //! What an edit of an applied script changed: the lines, and whether a statement is among them.
 
+use std::sync::Arc;
+
 use super::output::printable;
 use crate::postgres::{is_whole, kept_text};
 use crate::script::{History, Script};
@@ -16,8 +18,9 @@ pub struct Edit {
 }
 
 /// Compares the text that the ledger keeps with what it would keep of the script as it is now.
-pub fn compare(before: &str, now: &Script) -> Edit {
-    let now = kept_text(now);
+pub fn compare(before: &str, now: &Arc<Script>) -> Edit {
+    let now = now.whole().unwrap_or_else(|_| now.clone());
+    let now = kept_text(&now);
     let known = tokens(before) != tokens(&now);
     // It is not the text that it was; if not in what was kept, then in what was not.
     let statements_differ = known || before == now && !is_whole(before);

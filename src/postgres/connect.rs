@@ -8,9 +8,9 @@ use sqlx::{ConnectOptions, Error};
 use super::error::PostgresError;
 use super::pooler;
 use super::quote::Ident;
+use super::retry;
 use super::server_error::ServerError;
 use super::session::{Backend, Fault, Row, Session, query, text};
-use super::retry;
 use super::target::{Address, Locks, Target};
 
 /// How long a server may take to let us in.

@@ -37,11 +37,8 @@ impl Marked {
         let every = script.statements.len().div_ceil(MARKS).max(1);
         // With room for the ledger's row.
         text.reserve(bytes.len() + bytes.len() / 4 + 2048);
-        let mut marked = Self {
-            characters: 0,
-            marks: Vec::new(),
-            answers: Vec::with_capacity(statements.len() + MARKS),
-        };
+        let mut marked =
+            Self { characters: 0, marks: Vec::new(), answers: Vec::with_capacity(statements.len() + MARKS) };
         let mut copied = bytes.start;
         let numbered = script.statements.iter().enumerate().take(statements.end).skip(statements.start);
         for (number, statement) in numbered {

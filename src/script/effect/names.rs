@@ -71,9 +71,8 @@ pub(super) fn part(words: &Words, at: usize) -> Option<String> {
     }
     let inner = text.trim_matches('"');
     let simple = |c: char| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit();
-    let plain = inner.len() + 2 == text.len()
-        && inner.chars().all(simple)
-        && !inner.starts_with(|c: char| c.is_ascii_digit());
+    let plain =
+        inner.len() + 2 == text.len() && inner.chars().all(simple) && !inner.starts_with(|c: char| c.is_ascii_digit());
     Some(if plain { inner.to_owned() } else { text.to_owned() })
 }
 
