@@ -178,9 +178,8 @@ impl Apply {
             Ok(()) => (Exit::Done, None),
             Err(error) => (exit_of(error), Some(error.failure())),
         };
-        let in_ledger =
-            |script: &&PlannedScript| after.as_ref().is_some_and(|ledger| ledger.row(&script.version).is_some());
-        let applied: Vec<_> = planned.pending.iter().filter(in_ledger).collect();
+        let there = after.as_ref().map(Ledger::versions).unwrap_or_default();
+        let applied: Vec<_> = planned.pending.iter().filter(|script| there.contains(&script.version)).collect();
         let place = match (&after, id) {
             (Some(ledger), _) => session::place(engine, ledger),
             (None, None) => String::new(),
@@ -208,7 +207,7 @@ impl Apply {
             (None, None) => planned.from.as_ref().map(ToString::to_string),
             (None, Some(_)) => None,
         };
-        let recorded = planned.baseline.iter().filter(in_ledger);
+        let recorded = planned.baseline.iter().filter(|script| there.contains(&script.version));
         let document = Document {
             database: engine.identity().database.clone(),
             address: engine.target().address().to_string(),
@@ -258,7 +257,7 @@ fn told_failure(error: &ApplyError, planned: &Plan, place: &str) -> String {
     let mut text = format!("belay: {}", output::printable(&failure.message));
     let script = planned.pending.iter().find(|script| failure.script.as_deref() == Some(&script.file_name));
     let at = |number: Option<i64>| number.and_then(|number| u32::try_from(number).ok());
-    if let (Some(script), Some(line)) = (script, at(failure.line))
+    if let (Some(Ok(script)), Some(line)) = (script.map(PlannedScript::whole), at(failure.line))
         && let Some(excerpt) = excerpt::excerpt(&script.text, line, at(failure.column))
     {
         text.push_str(&format!("\n{excerpt}"));

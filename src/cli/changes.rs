@@ -1,6 +1,9 @@
 //! What an edit of an applied script changed: the lines, and whether a statement is among them.
 
+use std::sync::Arc;
+
 use super::output::printable;
+use crate::postgres::{is_whole, kept_text};
 use crate::script::{History, Script};
 
 /// The most lines that are shown of an edit.
@@ -14,10 +17,14 @@ pub struct Edit {
     pub lines: String,
 }
 
-/// Compares the text that the ledger keeps with the script as it is now.
-pub fn compare(before: &str, now: &Script) -> Edit {
-    let statements_differ = tokens(before) != tokens(&now.text);
-    let (old, new): (Vec<_>, Vec<_>) = (before.lines().collect(), now.text.lines().collect());
+/// Compares the text that the ledger keeps with what it would keep of the script as it is now.
+pub fn compare(before: &str, now: &Arc<Script>) -> Edit {
+    let now = now.whole().unwrap_or_else(|_| now.clone());
+    let now = kept_text(&now);
+    let known = tokens(before) != tokens(&now);
+    // It is not the text that it was; if not in what was kept, then in what was not.
+    let statements_differ = known || before == now && !is_whole(before);
+    let (old, new): (Vec<_>, Vec<_>) = (before.lines().collect(), now.lines().collect());
     // Where they begin and end alike is left out: an edit without effect is small.
     let start = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
     let end = old[start..].iter().rev().zip(new[start..].iter().rev()).take_while(|(a, b)| a == b).count();
@@ -27,6 +34,9 @@ pub fn compare(before: &str, now: &Script) -> Edit {
         removed.chain(added).filter(|line| !line.to_ascii_lowercase().contains("password")).collect();
 
     let mut lines = match statements_differ {
+        true if !known => "       It differs in what the ledger does not keep: passwords, COPY's data, what is beyond the first MiB. Be sure that \
+             the database is as the new text has it.\n"
+            .to_owned(),
         true => "       Its statements differ: be sure that the database is as the new text has it.\n".to_owned(),
         false => "       Only comments, blanks or ends of lines differ.\n".to_owned(),
     };
@@ -72,6 +82,15 @@ mod tests {
                 .contains("From line 2:\n       - CREATE TABLE a (b int);\n       + CREATE TABLE a (b bigint);\n")
         );
         assert!(!statement.lines.contains("SELECT 1"), "{}", statement.lines);
+    }
+
+    #[test]
+    fn an_edit_of_what_the_ledger_does_not_keep_is_none_of_comments() {
+        let text = |row: &str| format!("COPY t FROM stdin;\n{row}\n\\.\n");
+        let history = History::from_files([("1_x.sql".to_owned(), text("1").into_bytes())]).unwrap();
+        let before = kept_text(history.latest().unwrap()).into_owned();
+        let changed = edit(&before, &text("2"));
+        assert!(changed.statements_differ && changed.lines.contains("COPY's data"), "{}", changed.lines);
     }
 
     #[test]

@@ -58,7 +58,8 @@ impl New {
 /// What the folder's files are called. What they hold does not matter here.
 fn names(folder: &Path) -> Result<History, CliError> {
     if !folder.exists() {
-        return Ok(History::from_files([]).unwrap_or_else(|_| unreachable!("no file is no faulty file")));
+        return Ok(History::from_files(Vec::<(String, Vec<u8>)>::new())
+            .unwrap_or_else(|_| unreachable!("no file is no faulty file")));
     }
     let files = source::files(folder, Layout::Belay)?.into_iter().map(|(name, _)| (name, b"SELECT 1".to_vec()));
     History::from_files(files).map_err(|faults| CliError::InvalidSource { place: folder.display().to_string(), faults })

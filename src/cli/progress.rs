@@ -53,6 +53,7 @@ impl Printer {
             return;
         }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut over = String::new();
         if let Some(current) = &mut *state {
             if current.number == progress.number {
                 if current.attempt != progress.attempt {
@@ -68,11 +69,11 @@ impl Printer {
                 return;
             }
             let back = progress.number < current.number;
-            write(&if back { "to be run again\n".to_owned() } else { self.over(current.since.elapsed()) });
+            over = if back { "to be run again\n".to_owned() } else { self.over(current.since.elapsed()) };
         }
         let line = self.lines.get(progress.number - 1).map(String::as_str).unwrap_or_default();
         let again = if progress.attempt > 1 { format!("try {}… ", progress.attempt) } else { String::new() };
-        write(&format!("{line}{again}"));
+        write(&format!("{over}{line}{again}"));
         let since = Instant::now();
         *state = Some(Current { number: progress.number, attempt: progress.attempt, waits_for: None, since });
     }

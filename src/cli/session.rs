@@ -84,6 +84,7 @@ pub fn refused(engine: &Engine, ledger: &Ledger, history: &History, refusal: Ref
         Refusal::UnsupportedScript { script, what } => history
             .scripts()
             .find(|candidate| candidate.file_name == *script)
+            .and_then(|script| script.whole().ok())
             .and_then(|script| excerpt::excerpt(&script.text, what.position.line, Some(what.position.column))),
         _ => None,
     };

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::error::CliError;
 use crate::api::Layout;
-use crate::script::History;
+use crate::script::{Content, History};
 use crate::source::{folder, layout};
 
 /// The folder that a command works on.
@@ -64,7 +64,7 @@ pub fn merge(paths: &[impl AsRef<Path>], LayoutOption { layout }: LayoutOption) 
 }
 
 /// Names and bytes of what this layout may care about.
-pub fn files(path: &Path, layout: Layout) -> Result<Vec<(String, Vec<u8>)>, CliError> {
+pub fn files(path: &Path, layout: Layout) -> Result<Vec<(String, Content)>, CliError> {
     // A URL in the wrong place may carry a password: it is not repeated.
     if path.to_str().is_some_and(|text| text.contains("://")) {
         return Err(CliError::UrlAsFolder);
@@ -77,7 +77,7 @@ pub fn files(path: &Path, layout: Layout) -> Result<Vec<(String, Vec<u8>)>, CliE
 }
 
 /// The keys of every ConfigMap in a YAML or JSON file.
-fn config_maps(path: &Path) -> Result<Vec<(String, Vec<u8>)>, CliError> {
+fn config_maps(path: &Path) -> Result<Vec<(String, Content)>, CliError> {
     let unusable = |why: String| CliError::NotConfigMaps { path: path.display().to_string(), why };
     let text = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
     let mut files = Vec::new();
@@ -98,8 +98,8 @@ fn config_maps(path: &Path) -> Result<Vec<(String, Vec<u8>)>, CliError> {
                 return Err(unusable("it holds something else than ConfigMaps".into()));
             }
             let map: ConfigMap = serde_json::from_value(object).map_err(|error| unusable(error.to_string()))?;
-            files.extend(map.data.unwrap_or_default().into_iter().map(|(name, text)| (name, text.into_bytes())));
-            files.extend(map.binary_data.unwrap_or_default().into_iter().map(|(name, bytes)| (name, bytes.0)));
+            files.extend(map.data.unwrap_or_default().into_iter().map(|(name, text)| (name, text.into_bytes().into())));
+            files.extend(map.binary_data.unwrap_or_default().into_iter().map(|(name, bytes)| (name, bytes.0.into())));
         }
     }
     Ok(files)

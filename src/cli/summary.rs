@@ -76,7 +76,7 @@ impl ScriptSummary {
                 Mode::Baseline => "Baseline",
                 Mode::Adopt => "Adopt",
             },
-            statements: script.statements.len(),
+            statements: script.statement_count,
             rollback: match &script.rollback {
                 Rollback::None => "no",
                 Rollback::Sql(_) => "yes",

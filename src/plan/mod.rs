@@ -22,7 +22,7 @@ pub use ledger::{Applied, Hold, Ledger};
 pub use refusal::Refusal;
 
 use crate::api::TransactionMode;
-use crate::script::{History, Mode, Script, Version};
+use crate::script::{History, Mode, Reread, Script, Version};
 
 /// What a plan is made under: the fields of a Migration and of its Database that change what would run.
 ///
@@ -78,6 +78,14 @@ impl PlannedScript {
     /// The script.
     pub fn script(&self) -> &Arc<Script> {
         &self.0
+    }
+
+    /// The same, with its text: see [`Script::whole`].
+    ///
+    /// # Errors
+    /// When it can no longer be had.
+    pub fn whole(&self) -> Result<Self, Reread> {
+        self.0.whole().map(Self)
     }
 }
 

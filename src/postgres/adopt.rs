@@ -133,6 +133,9 @@ impl Engine {
         cancel: &CancellationToken,
     ) -> Result<(), PostgresError> {
         self.require_lock()?;
+        let versions: Vec<_> = scripts.iter().map(|script| script.version.as_written()).collect();
+        let detail = serde_json::json!({"tool": found.tool.name(), "table": found.to_string(), "versions": versions});
+        let sql = self.present_sql(run, scripts, ("adopted", "adopted"), &detail)?;
         let since = Instant::now();
         while !self.hold_still(found).await? {
             self.rollback().await?;
@@ -152,9 +155,6 @@ impl Engine {
             let address = self.target.address.clone();
             return Err(PostgresError::ForeignMoved { address, table: found.to_string() });
         }
-        let versions: Vec<_> = scripts.iter().map(|script| script.version.as_written()).collect();
-        let detail = serde_json::json!({"tool": found.tool.name(), "table": found.to_string(), "versions": versions});
-        let sql = self.present_sql(run, scripts, ("adopted", "adopted"), &detail);
         let written = self.write("taking over the ledger of another tool", sql).await?;
         self.locked_row(&written).await?;
         self.write("taking over the ledger of another tool", "COMMIT".to_owned()).await.map(|_| ())

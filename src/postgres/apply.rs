@@ -82,9 +82,14 @@ impl Engine {
             TransactionMode::AllPending => scripts.len().max(1),
         };
         for (n, scripts_of_one) in scripts.chunks(size).enumerate() {
+            let whole: Vec<_> = scripts_of_one
+                .iter()
+                .map(PlannedScript::whole)
+                .collect::<Result<_, _>>()
+                .map_err(PostgresError::from)?;
             let task = Task {
                 unit: Unit::Scripts,
-                scripts: scripts_of_one,
+                scripts: &whole,
                 offset: n * size,
                 total: scripts.len(),
                 mode,
@@ -93,7 +98,7 @@ impl Engine {
                 progress,
                 cancel,
             };
-            match scripts_of_one {
+            match whole.as_slice() {
                 [script] if script.mode == Mode::NoTransaction => self.apply_statements(task).await?,
                 _ => self.apply_one(task).await?,
             }

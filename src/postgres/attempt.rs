@@ -21,7 +21,7 @@ use super::notice;
 use super::quote::{Ident, Literal};
 use super::retry;
 use super::server_error::ServerError;
-use super::session::{Fault, text};
+use super::session::{Fault, text, texts};
 use super::sqlstate::{LOCK_NOT_AVAILABLE, QUERY_CANCELED, SYNTAX_ERROR};
 use super::watch::Watch;
 use crate::api::TransactionMode;
@@ -93,7 +93,8 @@ pub(super) struct Task<'a> {
 
 /// What a script's messages came to.
 pub(super) enum Sent {
-    Done,
+    /// With what the ledger's row gave back.
+    Done(Option<String>),
     Failed {
         /// Which of the messages, and how many of its statements were answered.
         piece: usize,
@@ -116,18 +117,25 @@ impl Engine {
 
     /// Runs scripts in one transaction.
     async fn attempt_scripts(&mut self, task: &Task<'_>) -> Outcome {
-        let token = uuid::Uuid::new_v4().simple().to_string();
+        let token = format!("{:032x}", rand::random::<u128>());
+        let mut transaction = None;
         for (index, script) in task.scripts.iter().enumerate() {
             if task.cancel.is_cancelled() {
                 return self.roll_back_to(Outcome::Cancelled { script: index }).await;
             }
             let part = Part { opens: index == 0, closes: index + 1 == task.scripts.len() };
             let try_ = Try { run: task.run, mode: task.mode, attempt: task.attempt, token: &token };
-            let message = Message::new(self, script, part, &try_);
+            let plain = self.session.as_mut().is_some_and(|session| std::mem::take(&mut session.plain));
+            let message = Message::new(self, script, part, plain, &try_);
             failpoint::pass("before-script").await;
             let limit = retry::longest_lock_timeout(&self.target.locks, self.deadlock_timeout);
             match self.send(&message, task, index, 0, limit).await {
-                Sent::Done => {}
+                Sent::Done(id) => {
+                    transaction = id;
+                    if let Some(session) = self.session.as_mut().filter(|_| !part.closes) {
+                        session.plain = true;
+                    }
+                }
                 Sent::NoRow => return self.not_ours(index).await,
                 Sent::Failed { fault: Fault::Lost { why }, .. } => {
                     self.drop_session();
@@ -142,7 +150,7 @@ impl Engine {
         if task.cancel.is_cancelled() {
             return self.roll_back_to(Outcome::Cancelled { script: task.scripts.len().saturating_sub(1) }).await;
         }
-        self.commit(task).await
+        self.commit(task, transaction.as_deref().unwrap_or_default()).await
     }
 
     /// Sends one script's messages, and counts the server's answers. Meanwhile a second connection looks on, tells how
@@ -205,17 +213,24 @@ impl Engine {
         sent
     }
 
-    /// COMMIT as its own message, and the rows read back behind it: sqlx does not show the command tag, and the
-    /// COMMIT of an aborted transaction answers ROLLBACK without an error. Not to be cancelled: what it does, it has done.
-    async fn commit(&mut self, task: &Task<'_>) -> Outcome {
+    /// COMMIT as its own message. What became of the transaction is asked behind it: sqlx does not show the command tag, and
+    /// the COMMIT of an aborted transaction answers ROLLBACK without an error. The same backend says it, so no crash lies
+    /// between, after which the number could be another's; else the rows decide. Not to be cancelled: what it does, it has done.
+    async fn commit(&mut self, task: &Task<'_>, transaction: &str) -> Outcome {
         failpoint::pass("before-commit").await;
         let last = task.scripts.len().saturating_sub(1);
-        let sql =
-            format!("COMMIT;{};DISCARD TEMP;DEALLOCATE ALL;CLOSE ALL;UNLISTEN *", self.rows_of(task.run, task.scripts));
+        let sql = format!(
+            "COMMIT;SELECT pg_catalog.pg_xact_status({}::pg_catalog.xid8);{};DISCARD TEMP;DEALLOCATE ALL;CLOSE ALL;UNLISTEN *",
+            Literal(transaction),
+            self.reset().join(";"),
+        );
         match self.try_query(sql).await {
             Ok(rows) => {
                 failpoint::pass("after-commit").await;
-                match rows.first().is_some_and(|row| text(row, 0) == task.scripts.len().to_string()) {
+                if let Some(session) = &mut self.session {
+                    session.plain = true;
+                }
+                match rows.first().is_some_and(|row| text(row, 0) == "committed") {
                     true => Outcome::Committed,
                     false => Outcome::NotOurs { script: last, split: true },
                 }
@@ -223,6 +238,7 @@ impl Engine {
             Err(Fault::Lost { why }) => Outcome::Lost { why, committing: true },
             Err(Fault::Server(error)) => {
                 // COMMIT itself failed, or the tidying behind it did: the row says which.
+                let _ = self.try_query(self.own_settings().join(";")).await;
                 match self.are_applied(task.run, task.scripts).await {
                     Ok(true) => Outcome::Committed,
                     Ok(false) => {
@@ -282,9 +298,9 @@ impl Engine {
         self.roll_back_to(Outcome::NotOurs { script, split: held }).await
     }
 
-    /// Rolls back. If even that fails the session goes, which is a rollback too.
+    /// Rolls back, also what was SET. If even that fails the session goes, which is a rollback too.
     pub(super) async fn roll_back_to(&mut self, outcome: Outcome) -> Outcome {
-        if self.rollback().await.is_err() {
+        if self.rollback().await.is_err() || self.try_query(self.own_settings().join(";")).await.is_err() {
             self.drop_session();
         }
         outcome
@@ -293,10 +309,11 @@ impl Engine {
 
 /// Sends messages one after the other, each when the one before is answered.
 async fn pieces(connection: &mut PgConnection, pieces: &[Piece<'_>]) -> Sent {
+    let mut of_row = None;
     for (piece, message) in pieces.iter().enumerate() {
         let (mut completed, mut inserted) = (0, None);
         let answered = match message {
-            Piece::Sql(sql) => answers(connection, sql, &mut completed, &mut inserted).await,
+            Piece::Sql(sql) => answers(connection, sql, &mut completed, &mut inserted, &mut of_row).await,
             Piece::Copy(copy) => data(connection, copy).await,
         };
         if let Err(error) = answered {
@@ -306,7 +323,7 @@ async fn pieces(connection: &mut PgConnection, pieces: &[Piece<'_>]) -> Sent {
             return Sent::NoRow;
         }
     }
-    Sent::Done
+    Sent::Done(of_row)
 }
 
 async fn answers(
@@ -314,16 +331,23 @@ async fn answers(
     sql: &Sql,
     completed: &mut usize,
     inserted: &mut Option<u64>,
+    of_row: &mut Option<String>,
 ) -> Result<(), sqlx::Error> {
     *inserted = sql.ledger_statement.map(|_| 0);
     let mut answers = sqlx::raw_sql(AssertSqlSafe(sql.text.as_str())).fetch_many(connection);
     while let Some(answer) = answers.next().await {
-        // What a script selects is nobody's business here.
-        if let Either::Left(done) = answer? {
-            if Some(*completed) == sql.ledger_statement {
-                *inserted = Some(done.rows_affected());
+        match answer? {
+            Either::Left(done) => {
+                if Some(*completed) == sql.ledger_statement {
+                    *inserted = Some(done.rows_affected());
+                }
+                *completed += 1;
             }
-            *completed += 1;
+            Either::Right(row) if Some(*completed) == sql.ledger_statement => {
+                *of_row = texts(&row)?.into_iter().next().flatten();
+            }
+            // What a script selects is nobody's business here.
+            Either::Right(_) => {}
         }
     }
     Ok(())

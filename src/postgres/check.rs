@@ -35,6 +35,8 @@ impl Engine {
         if !self.target.search_path.is_empty() {
             begin.push(format!("SET search_path = {}", Path(&self.target.search_path)));
         }
+        // It holds up nobody that it waits for.
+        begin.push("SET lock_timeout = 0".to_owned());
         begin.push(format!("SET statement_timeout = {}", timeout.as_millis().max(1)));
         self.query("beginning a health check", begin.join(";")).await?;
         let Some(session) = &mut self.session else {

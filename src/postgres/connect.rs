@@ -8,9 +8,10 @@ use sqlx::{ConnectOptions, Error};
 use super::error::PostgresError;
 use super::pooler;
 use super::quote::Ident;
+use super::retry;
 use super::server_error::ServerError;
 use super::session::{Backend, Fault, Row, Session, query, text};
-use super::target::{Address, Target, TargetError};
+use super::target::{Address, Locks, Target, TargetError};
 use super::tls;
 
 /// How long a server may take to let us in.
@@ -19,10 +20,26 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// The oldest server, as server_version_num has it.
 const OLDEST: u32 = 140_000;
 
-/// Asked for at startup: the server looks this often whether its client still lives. It frees the lock of a
-/// dead operator within half a second, where TCP would take hours; and since poolers do not pass startup
-/// options on, it also tells one (see [`pooler`]).
-pub(super) const CHECK_INTERVAL: &str = "500";
+/// The server looks this often whether its client still lives. It frees the lock of a dead operator within half a
+/// second, where TCP would take hours.
+const CHECK_INTERVAL: &str = "500";
+
+/// What a script finds set, at its first try. Asked for at startup, so that RESET ALL, which costs less than a SET for each of
+/// them, goes back to it whatever a script did; and since poolers do not pass startup options on, they also tell one (see
+/// [`pooler`]), through which these are to be SET.
+pub(super) fn settings(locks: &Locks) -> [(&'static str, String); 6] {
+    let zero = || "0".to_owned();
+    [
+        ("client_connection_check_interval", CHECK_INTERVAL.to_owned()),
+        // As crate::script reads strings. Where backslashes escape, transaction control could hide in one.
+        ("standard_conforming_strings", "on".to_owned()),
+        // A backup may take hours between two messages of ours.
+        ("idle_session_timeout", zero()),
+        ("idle_in_transaction_session_timeout", zero()),
+        ("lock_timeout", retry::first_lock_timeout(locks).as_millis().to_string()),
+        ("statement_timeout", locks.statement_timeout.as_millis().to_string()),
+    ]
+}
 
 /// Asked for at startup too: the server gives a client up that is not heard of for about 20 s, and frees its lock. By
 /// default it would wait for hours. Over a Unix socket the server takes these for nothing; Belay's own end has no such
@@ -74,6 +91,8 @@ pub(super) struct Connected {
     pub deadlock_timeout: Duration,
     /// The server took the startup options; else they are to be SET.
     pub options_taken: bool,
+    /// A transaction_timeout (from PostgreSQL 17 on) is to be SET off.
+    pub transaction_timeout: bool,
 }
 
 /// `belay/<run>/<ns>/<name>`, cut where the server would, but never inside a character.
@@ -114,10 +133,11 @@ pub(super) async fn connect(target: &Target, application: &str) -> Result<Connec
         });
     }
     Ok(Connected {
-        session: Session { connection, backend: seen.backend },
+        session: Session { connection, backend: seen.backend, plain: false },
         identity: seen.identity,
         deadlock_timeout: seen.deadlock_timeout,
         options_taken,
+        transaction_timeout: seen.transaction_timeout,
     })
 }
 
@@ -125,7 +145,7 @@ pub(super) async fn connect(target: &Target, application: &str) -> Result<Connec
 pub(super) async fn open(target: &Target, application: &str, options: bool) -> Result<PgConnection, Error> {
     let mut with = target.options.clone().application_name(application_name(application));
     if options {
-        with = with.options([("client_connection_check_interval", CHECK_INTERVAL)]).options(KEEPALIVE);
+        with = with.options(settings(&target.locks)).options(KEEPALIVE);
     }
     match tokio::time::timeout(CONNECT, with.connect()).await {
         Ok(connection) => connection,
@@ -151,6 +171,7 @@ struct Seen {
     read_only: bool,
     check_interval: String,
     deadlock_timeout: Duration,
+    transaction_timeout: bool,
 }
 
 /// All that is asked of a fresh connection, in one message.
@@ -162,7 +183,7 @@ async fn look(connection: &mut PgConnection) -> Result<Seen, Fault> {
              current_setting('server_version'), pg_catalog.pg_is_in_recovery()::text, \
              current_setting('transaction_read_only'), \
              coalesce(current_setting('client_connection_check_interval', true), ''), d.datname::text, d.oid::text, \
-             {system}, current_setting('deadlock_timeout') \
+             {system}, current_setting('deadlock_timeout'), coalesce(current_setting('transaction_timeout', true), '0') \
              FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) a \
              JOIN pg_catalog.pg_database d ON d.oid = a.datid"
         )
@@ -190,6 +211,7 @@ async fn look(connection: &mut PgConnection) -> Result<Seen, Fault> {
         read_only: text(row, 5) == "on",
         check_interval: text(row, 6).to_owned(),
         deadlock_timeout: guc_duration(text(row, 10)).unwrap_or(Duration::from_secs(1)),
+        transaction_timeout: text(row, 11) != "0",
     })
 }
 

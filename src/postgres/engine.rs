@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::connect::{self, CHECK_INTERVAL, Connected, Identity};
+use super::connect::{self, Connected, Identity};
 use super::error::PostgresError;
 use super::failpoint;
 use super::notice::Notice;
@@ -40,6 +40,7 @@ pub struct Engine {
     pub(super) identity: Identity,
     pub(super) deadlock_timeout: Duration,
     pub(super) options_taken: bool,
+    pub(super) transaction_timeout: bool,
     pub(super) locked: bool,
     /// What the server said beside its answers, since the last run began.
     pub(super) notices: Vec<Notice>,
@@ -68,6 +69,7 @@ impl Engine {
             identity: connected.identity.clone(),
             deadlock_timeout: connected.deadlock_timeout,
             options_taken: connected.options_taken,
+            transaction_timeout: connected.transaction_timeout,
             locked: false,
             notices: Vec::new(),
             ledger: None,
@@ -88,6 +90,7 @@ impl Engine {
             return Err(PostgresError::IdentityChanged { address: self.target.address.clone() });
         }
         self.options_taken = connected.options_taken;
+        self.transaction_timeout = connected.transaction_timeout;
         self.deadlock_timeout = connected.deadlock_timeout;
         self.set_up(connected).await
     }
@@ -120,8 +123,7 @@ impl Engine {
         }
     }
 
-    /// What holds between scripts, when only Belay's own SQL runs: every name is qualified, and nothing that a
-    /// script left behind matters.
+    /// What holds when Belay's own SQL runs: every name is qualified, and nothing that a script left behind matters.
     pub(super) fn own_settings(&self) -> Vec<String> {
         let mut settings = self.clean_settings();
         settings.extend([
@@ -136,11 +138,18 @@ impl Engine {
 
     /// What a script begins with, at try `attempt` (from 1).
     pub(super) fn script_settings(&self, attempt: u32) -> Vec<String> {
-        let locks = &self.target.locks;
         let mut settings = self.clean_settings();
-        let lock_timeout = retry::lock_timeout(attempt, locks, self.deadlock_timeout);
-        settings.push(format!("SET lock_timeout = {}", lock_timeout.as_millis()));
-        settings.push(format!("SET statement_timeout = {}", locks.statement_timeout.as_millis()));
+        settings.extend(self.settings_of_try(attempt));
+        settings
+    }
+
+    /// The same, in a session that is clean.
+    pub(super) fn settings_of_try(&self, attempt: u32) -> Vec<String> {
+        let mut settings = Vec::new();
+        if attempt > 1 {
+            let lock_timeout = retry::lock_timeout(attempt, &self.target.locks, self.deadlock_timeout);
+            settings.push(format!("SET lock_timeout = {}", lock_timeout.as_millis()));
+        }
         if !self.target.search_path.is_empty() {
             settings.push(format!("SET search_path = {}", Path(&self.target.search_path)));
         }
@@ -149,20 +158,26 @@ impl Engine {
 
     /// A session as it was when it began, in the role that migrates.
     pub(super) fn clean_settings(&self) -> Vec<String> {
-        let mut settings = vec!["RESET SESSION AUTHORIZATION".to_owned(), "RESET ALL".to_owned()];
+        let mut settings = self.role();
+        settings.extend(self.reset());
+        settings
+    }
+
+    /// The role that migrates.
+    pub(super) fn role(&self) -> Vec<String> {
+        let mut settings = vec!["RESET SESSION AUTHORIZATION".to_owned()];
+        settings.extend(self.target.role.as_ref().map(|role| format!("SET ROLE {}", Ident(role))));
+        settings
+    }
+
+    /// The settings that a session began with. Not the role: it is none of those.
+    pub(super) fn reset(&self) -> Vec<String> {
+        let mut settings = vec!["RESET ALL".to_owned()];
         if !self.options_taken {
-            settings.push(format!("SET client_connection_check_interval = {CHECK_INTERVAL}"));
+            settings.extend(connect::settings(&self.target.locks).map(|(name, value)| format!("SET {name} = {value}")));
         }
-        // As crate::script reads strings. Where backslashes escape, transaction control could hide in one.
-        settings.push("SET standard_conforming_strings = on".to_owned());
-        // A backup may take hours between two messages of ours.
-        settings.push("SET idle_session_timeout = 0".to_owned());
-        settings.push("SET idle_in_transaction_session_timeout = 0".to_owned());
-        if self.identity.server_version_num >= 170_000 {
+        if self.transaction_timeout {
             settings.push("SET transaction_timeout = 0".to_owned());
-        }
-        if let Some(role) = &self.target.role {
-            settings.push(format!("SET ROLE {}", Ident(role)));
         }
         settings
     }
@@ -192,6 +207,15 @@ impl Engine {
 
     /// As [`Engine::query`], for those who tell faults apart.
     pub(super) async fn try_query(&mut self, sql: String) -> Result<Vec<Row>, Fault> {
+        if self.session.as_mut().is_some_and(|session| std::mem::take(&mut session.plain)) {
+            // By itself: in one message, an error of the other would take it back.
+            self.send_own(self.own_settings().join(";")).await?;
+        }
+        self.send_own(sql).await
+    }
+
+    /// Sends a message of Belay's own in a session as it is.
+    async fn send_own(&mut self, sql: String) -> Result<Vec<Row>, Fault> {
         let Some(session) = &mut self.session else {
             return Err(Fault::Lost { why: "the session ended before".into() });
         };

@@ -5,6 +5,7 @@ use super::session::Fault;
 use super::sqlstate::{self, Retry};
 use super::target::{Address, TargetError};
 use crate::api::{Failure, Reason};
+use crate::script::Reread;
 
 /// What went wrong with a database; never the fault of a script, which is an [`ApplyError`].
 ///
@@ -13,6 +14,8 @@ use crate::api::{Failure, Reason};
 pub enum PostgresError {
     #[error("The connection cannot be made: {0}.")]
     Target(#[from] TargetError),
+    #[error("{0}. Nothing of it is applied. Run it again.")]
+    Source(#[from] Reread),
     #[error("{address} cannot be reached: {why}. Check host, port and network policies.")]
     Unreachable { address: Address, why: String },
     #[error("{address} does not take connections now: {error}. Belay tries again.")]
@@ -103,6 +106,7 @@ impl PostgresError {
             Self::Target(TargetError::Missing { .. }) => Reason::SecretNotFound,
             Self::Target(TargetError::Authority | TargetError::ClientCertificate(_)) => Reason::TlsFailed,
             Self::Target(_) => Reason::InvalidSpec,
+            Self::Source(_) => Reason::InvalidSource,
             Self::Unreachable { .. } | Self::Unavailable { .. } | Self::NoDatabase { .. } => Reason::ConnectionFailed,
             Self::Authentication { .. } | Self::ClientCertificate { .. } | Self::AuthenticationMethod { .. } => {
                 Reason::AuthenticationFailed

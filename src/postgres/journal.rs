@@ -163,7 +163,8 @@ impl Engine {
             return Ok(());
         }
         let versions: Vec<_> = scripts.iter().map(|script| script.version.as_written()).collect();
-        let sql = self.present_sql(run, scripts, ("baseline", "baselined"), &serde_json::json!({"versions": versions}));
+        let sql =
+            self.present_sql(run, scripts, ("baseline", "baselined"), &serde_json::json!({"versions": versions}))?;
         let written = self.write("recording the baseline", format!("BEGIN;{sql}")).await?;
         self.locked_row(&written).await?;
         failpoint::pass("before-baseline-commit").await;
@@ -179,9 +180,10 @@ impl Engine {
         scripts: &[PlannedScript],
         (mode, event): (&str, &str),
         detail: &serde_json::Value,
-    ) -> String {
+    ) -> Result<String, PostgresError> {
         let mut sql = String::new();
         for script in scripts {
+            let script = &script.whole()?;
             sql.push_str(&format!(
                 "INSERT INTO {} (version, file_name, description, author, date, checksum, script, rollback, mode, \
                  applied_by, run_id, duration_ms) VALUES ({}, {}, {}, '{}', 0);",
@@ -202,7 +204,7 @@ impl Engine {
             Literal(&detail.to_string()),
             self.lock_is_held(),
         ));
-        sql
+        Ok(sql)
     }
 
     /// A row came back, so the lock was held when it was written.

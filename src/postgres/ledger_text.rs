@@ -1,24 +1,54 @@
-//! A script's text as the ledger keeps it: without the data of COPY, and without passwords.
+//! A script's text as the ledger keeps it: without the data of COPY and without passwords, and of a very long one the
+//! beginning.
 
 use std::borrow::Cow;
+
+use memchr::memchr2_iter;
 
 use crate::script::Script;
 
 const WITHHELD: &str = "********";
 
-/// The script's own text.
-pub(super) fn script(script: &Script) -> Cow<'_, str> {
-    let mut text = Cow::Borrowed(script.text.as_str());
-    // From the end, so that offsets before it stay.
-    for statement in script.statements.iter().rev() {
-        if let Some(data) = statement.copy_data.clone().filter(|data| !data.is_empty()) {
-            text.to_mut().replace_range(data, "-- Belay left the data out\n");
+/// The most that is kept of a text, in bytes: as much as a ConfigMap can hold. Whoever seeds a table by a script of many
+/// megabytes has it once in the database, and not twice.
+const MOST: usize = 1024 * 1024;
+
+/// How the line begins that stands where something was left out.
+const LEFT_OUT: &str = "-- Belay left ";
+
+/// A script's text as the ledger keeps it.
+pub fn kept_text(script: &Script) -> Cow<'_, str> {
+    let text = script.text.as_str();
+    let mut kept = Cow::Borrowed("");
+    let mut at = 0;
+    for data in script.statements.iter().filter_map(|statement| statement.copy_data.clone()) {
+        if !data.is_empty() {
+            kept += &text[at..data.start];
+            kept.to_mut().push_str(&format!("{LEFT_OUT}the data out\n"));
+            at = data.end;
         }
     }
-    match passwords(&text) {
-        Cow::Owned(text) => Cow::Owned(text),
-        Cow::Borrowed(_) => text,
+    kept += &text[at..];
+    match kept {
+        Cow::Borrowed(kept) => beginning(kept),
+        Cow::Owned(kept) => Cow::Owned(beginning(&kept).into_owned()),
     }
+}
+
+/// Whether a text that was kept is all of the script's.
+pub fn is_whole(kept: &str) -> bool {
+    !kept.contains(LEFT_OUT) && !kept.contains(WITHHELD)
+}
+
+/// As many lines of it as are kept, without passwords.
+fn beginning(text: &str) -> Cow<'_, str> {
+    if text.len() <= MOST {
+        return passwords(text);
+    }
+    let most = text.floor_char_boundary(MOST);
+    let end = text[..most].rfind('\n').unwrap_or(most);
+    let kept = passwords(&text[..end]);
+    Cow::Owned(format!("{kept}\n{LEFT_OUT}the other {} bytes out\n", text.len() - end))
 }
 
 /// A rollback's text.
@@ -33,13 +63,11 @@ fn passwords(text: &str) -> Cow<'_, str> {
     let bytes = text.as_bytes();
     let mut out = String::new();
     let mut copied = 0;
-    let mut at = 0;
-    while at + WORD.len() <= bytes.len() {
-        if !bytes[at..at + WORD.len()].eq_ignore_ascii_case(WORD) {
-            at += 1;
+    for word in memchr2_iter(b'p', b'P', bytes) {
+        let at = word + WORD.len();
+        if word < copied || !bytes.get(word..at).is_some_and(|word| word.eq_ignore_ascii_case(WORD)) {
             continue;
         }
-        at += WORD.len();
         let mut start = at;
         while bytes.get(start).is_some_and(|byte| byte.is_ascii_whitespace() || matches!(byte, b'"' | b'=')) {
             start += 1;
@@ -49,7 +77,6 @@ fn passwords(text: &str) -> Cow<'_, str> {
             out.push_str(&text[copied..value.start]);
             out.push_str(WITHHELD);
             copied = value.end;
-            at = value.end;
         }
     }
     if copied == 0 {
@@ -102,6 +129,7 @@ fn value_at(text: &str, start: usize, assigned: bool) -> Option<std::ops::Range<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::script::History;
     use proptest::prelude::*;
 
     #[test]
@@ -122,6 +150,27 @@ mod tests {
             let kept = passwords(sql);
             assert!(!kept.contains("hunter2") && kept.contains(WITHHELD), "{kept}");
         }
+    }
+
+    fn kept(text: &str) -> String {
+        let history = History::from_files([("1_x.sql".to_owned(), text.as_bytes().to_vec())]).unwrap();
+        kept_text(history.latest().unwrap()).into_owned()
+    }
+
+    #[test]
+    fn of_a_very_long_script_the_first_mebibyte_is_kept_and_it_says_so() {
+        let line = "INSERT INTO t VALUES ('é');\n";
+        let kept = kept(&line.repeat(100_000));
+        assert!(kept.len() <= MOST + 100, "{}", kept.len());
+        let (text, note) = kept.split_at(kept.find(LEFT_OUT).unwrap());
+        assert!(text.len() + line.len() >= MOST && text.lines().all(|kept| kept == line.trim_end()));
+        assert_eq!(note, format!("{LEFT_OUT}the other {} bytes out\n", line.len() * 100_000 - text.len() + 1));
+    }
+
+    #[test]
+    fn the_data_of_copy_are_left_out_and_what_stands_around_them_is_kept() {
+        let text = "SELECT 1;\nCOPY t FROM stdin;\n1\n2\n\\.\nSELECT 2;\nCOPY t FROM stdin;\n\\.\n";
+        assert_eq!(kept(text), text.replace("1\n2\n", "-- Belay left the data out\n"));
     }
 
     #[test]

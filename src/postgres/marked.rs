@@ -9,9 +9,8 @@ use crate::script::Script;
 /// The most marks in one script: each costs the server a few microseconds.
 const MARKS: usize = 100;
 
-/// The text to send, and how what the server says of it is said of the script.
+/// How what the server says of a text that was sent is said of the script.
 pub(super) struct Marked {
-    pub text: String,
     characters: usize,
     /// Where marks are: the characters of the text before them, and their own.
     marks: Vec<(usize, usize)>,
@@ -25,9 +24,10 @@ pub(super) fn mark(application: &str, number: usize) -> String {
 }
 
 impl Marked {
-    /// These bytes of a script's executable text, which hold these statements. Marks all but the script's first one, under
-    /// the application's name, if one is given; in long scripts, not each of them.
-    pub fn new(
+    /// Adds these bytes of a script's executable text, which hold these statements, to what is sent. Marks all but the script's
+    /// first one, under the application's name, if one is given; in long scripts, not each of them.
+    pub fn append(
+        text: &mut String,
         script: &Script,
         plain: &str,
         bytes: Range<usize>,
@@ -35,29 +35,27 @@ impl Marked {
         marks: Option<&str>,
     ) -> Self {
         let every = script.statements.len().div_ceil(MARKS).max(1);
-        let mut marked = Self {
-            text: String::with_capacity(bytes.len() + 64),
-            characters: 0,
-            marks: Vec::new(),
-            answers: Vec::with_capacity(statements.len() + MARKS),
-        };
+        // With room for the ledger's row.
+        text.reserve(bytes.len() + bytes.len() / 4 + 2048);
+        let mut marked =
+            Self { characters: 0, marks: Vec::new(), answers: Vec::with_capacity(statements.len() + MARKS) };
         let mut copied = bytes.start;
         let numbered = script.statements.iter().enumerate().take(statements.end).skip(statements.start);
         for (number, statement) in numbered {
             if let Some(application) = marks.filter(|_| number > 0 && number % every == 0) {
                 let before = plain.get(copied..statement.range.start).unwrap_or_default();
-                marked.text.push_str(before);
+                text.push_str(before);
                 marked.characters += before.chars().count();
                 copied = statement.range.start;
                 let mark = mark(application, number);
                 marked.marks.push((marked.characters, mark.chars().count()));
-                marked.text.push_str(&mark);
+                text.push_str(&mark);
                 marked.answers.push(number);
             }
             marked.answers.push(number);
         }
         let rest = plain.get(copied..bytes.end).unwrap_or_default();
-        marked.text.push_str(rest);
+        text.push_str(rest);
         marked.characters += rest.chars().count();
         marked
     }
@@ -97,22 +95,25 @@ mod tests {
         history.latest().unwrap().clone()
     }
 
-    fn whole(script: &Script) -> Marked {
-        Marked::new(script, &script.text, 0..script.text.len(), 0..script.statements.len(), Some("belay/x"))
+    fn whole(script: &Script) -> (String, Marked) {
+        let mut sent = String::new();
+        let (bytes, statements) = (0..script.text.len(), 0..script.statements.len());
+        let marked = Marked::append(&mut sent, script, &script.text, bytes, statements, Some("belay/x"));
+        (sent, marked)
     }
 
     #[test]
     fn a_place_in_what_is_sent_is_the_same_place_in_the_script() {
         let text = "-- é\nSELECT 'é🧗';\n/* x */ SELECT two ; ;\nSELECT three";
         let script = script(text);
-        let marked = whole(&script);
-        assert_eq!(marked.text.matches("SET application_name").count(), 2);
+        let (sent, marked) = whole(&script);
+        assert_eq!(sent.matches("SET application_name").count(), 2);
         for word in ["'é🧗'", "two", "three"] {
             let in_characters = |text: &str| text[..text.find(word).unwrap()].chars().count() + 1;
-            assert_eq!(marked.character(in_characters(&marked.text)), Some(in_characters(text)), "{word}");
+            assert_eq!(marked.character(in_characters(&sent)), Some(in_characters(text)), "{word}");
         }
-        assert_eq!(marked.character(marked.text.chars().count() + 1), Some(text.chars().count() + 1));
-        assert_eq!(marked.character(marked.text.chars().count() + 2), None);
+        assert_eq!(marked.character(sent.chars().count() + 1), Some(text.chars().count() + 1));
+        assert_eq!(marked.character(sent.chars().count() + 2), None);
         assert_eq!(marked.character(0), None);
         let statements: Vec<_> = (0..6).map(|answered| marked.statement(answered)).collect();
         assert_eq!(statements, [Some(0), Some(1), Some(1), Some(2), Some(2), None]);
@@ -120,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_long_script_has_a_bounded_number_of_marks() {
-        let marked = whole(&script(&"SELECT 1;".repeat(1001)));
+        let (_, marked) = whole(&script(&"SELECT 1;".repeat(1001)));
         assert!(marked.marks.len() <= MARKS);
         assert_eq!(marked.answers(), 1001 + marked.marks.len());
     }

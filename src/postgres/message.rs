@@ -80,49 +80,51 @@ pub(super) struct Around {
 impl Around {
     /// A transaction of its own, with its row in the ledger as its last statement, without the COMMIT.
     pub fn transaction(engine: &Engine, row: String) -> Self {
-        Self::new(engine, vec!["BEGIN".to_owned()], None, row, Part { opens: true, closes: true })
+        let mut around = Self::new(engine, vec!["BEGIN".to_owned()], None, row, true);
+        around.behind.extend(engine.own_settings());
+        around
     }
 
-    fn new(engine: &Engine, before: Vec<String>, release: Option<String>, row: String, part: Part) -> Self {
+    fn new(engine: &Engine, before: Vec<String>, release: Option<String>, row: String, closes: bool) -> Self {
         let mut behind = Vec::new();
         // Only at the end of the transaction: a later script may mend what an earlier one leaves open.
-        if part.closes {
+        if closes {
             behind.push("SET CONSTRAINTS ALL IMMEDIATE".to_owned());
         }
         // After that, so that what runs deferred runs as the script left the session, as with any other client.
         behind.extend(release);
-        behind.push("RESET SESSION AUTHORIZATION".to_owned());
-        if let Some(role) = &engine.target.role {
-            behind.push(format!("SET ROLE {}", Ident(role)));
-        }
+        behind.extend(engine.role());
         behind.push("SET row_security = off".to_owned());
         behind.push("SET search_path = pg_catalog, pg_temp".to_owned());
         let ledger = behind.len();
         behind.push(row);
-        // Also between scripts of one transaction: a message is read by the settings that hold before it begins.
-        behind.extend(engine.own_settings());
-        Self { before, behind, constraints: part.closes, ledger }
+        Self { before, behind, constraints: closes, ledger }
     }
 }
 
 impl<'a> Message<'a> {
-    /// The messages that run `script` in a transaction and write its row, without the COMMIT.
-    pub fn new(engine: &Engine, script: &'a Script, part: Part, try_: &Try<'_>) -> Self {
+    /// The messages that run `script` in a transaction and write its row, without the COMMIT. `plain`: the session is
+    /// as a script finds it.
+    pub fn new(engine: &Engine, script: &'a Script, part: Part, plain: bool, try_: &Try<'_>) -> Self {
         let guard = Guard::of(script, try_.token);
         let mut before = Vec::new();
         if part.opens {
             before.push("BEGIN".to_owned());
         }
-        before.extend(engine.script_settings(try_.attempt));
+        if !plain {
+            before.extend(engine.clean_settings());
+        }
+        before.extend(engine.settings_of_try(try_.attempt));
         before.push(guard.set());
 
-        let row = insert(engine, script, try_, &guard);
-        Self::around(
-            engine,
-            script,
-            0..script.statements.len(),
-            Around::new(engine, before, guard.release(), row, part),
-        )
+        // What it gives back says what became of it, once COMMIT was sent.
+        let row = insert(engine, script, try_, &guard) + " RETURNING pg_catalog.pg_current_xact_id()::text";
+        let mut around = Around::new(engine, before, guard.release(), row, part.closes);
+        if !part.closes {
+            // A message is read by the settings that hold before it begins.
+            around.behind.extend(engine.reset());
+        }
+        Self::around(engine, script, 0..script.statements.len(), around)
     }
 
     /// One statement of a script, with nothing around it: for what takes no company.
@@ -190,8 +192,7 @@ impl Text<'_> {
         }
         let prefix_characters = text.chars().count();
         let marks = self.marks.then_some(self.application);
-        let script = Marked::new(self.script, &self.plain, bytes, statements, marks);
-        text.push_str(&script.text);
+        let script = Marked::append(&mut text, self.script, &self.plain, bytes, statements, marks);
         Sql {
             text,
             prefix_characters,
@@ -341,7 +342,7 @@ pub(super) fn insert_row(
 /// version, file_name, description, author, date, checksum, script, rollback: as a list of literals.
 pub(super) fn script_values(script: &Script) -> String {
     let header = &script.header;
-    let text = ledger_text::script(script);
+    let text = ledger_text::kept_text(script);
     let rollback = script.rollback.text().map(ledger_text::rollback);
     format!(
         "{}, {}, {}, {}, {}, {}, {}, {}",

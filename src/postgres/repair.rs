@@ -1,5 +1,7 @@
 //! A person's word that ledger and source differ for a good reason, written into the ledger. No script is run.
 
+use std::sync::Arc;
+
 use super::engine::Engine;
 use super::error::PostgresError;
 use super::message::script_values;
@@ -11,7 +13,7 @@ use crate::script::{Checksum, Script, Version};
 #[derive(Clone, Copy, Debug)]
 pub enum Repair<'a> {
     /// The row of `version`, whose checksum was `was`, is about this script as it is now.
-    Adopt { version: &'a Version, was: Checksum, script: &'a Script },
+    Adopt { version: &'a Version, was: Checksum, script: &'a Arc<Script> },
     /// The source no longer has the script, and that is right.
     Retire { version: &'a Version, was: Checksum },
 }
@@ -107,7 +109,8 @@ impl Engine {
         if repairs.is_empty() {
             return Ok(());
         }
-        let statements: Vec<_> = repairs.iter().map(|repair| self.repair_sql(actor, repair)).collect();
+        let statements: Vec<_> =
+            repairs.iter().map(|repair| self.repair_sql(actor, repair)).collect::<Result<_, _>>()?;
         let written = self.write("repairing the ledger", format!("BEGIN;{}", statements.join(";"))).await?;
         if written.len() != repairs.len() {
             self.rollback().await?;
@@ -117,14 +120,14 @@ impl Engine {
     }
 
     /// The row and its event in one statement, which answers one row if both were written.
-    fn repair_sql(&self, actor: &str, repair: &Repair<'_>) -> String {
+    fn repair_sql(&self, actor: &str, repair: &Repair<'_>) -> Result<String, PostgresError> {
         let (version, was, change, detail) = match repair {
             Repair::Adopt { version, was, script } => (
                 version,
                 was,
                 format!(
                     "(version, file_name, description, author, date, checksum, script, rollback, retired) = ROW ({}, false)",
-                    script_values(script)
+                    script_values(&*script.whole()?)
                 ),
                 serde_json::json!({
                     "version": version.as_written(),
@@ -143,7 +146,7 @@ impl Engine {
                 serde_json::json!({"version": version.as_written(), "checksum": was.to_string(), "retired": true}),
             ),
         };
-        format!(
+        Ok(format!(
             "WITH before AS (SELECT number, file_name FROM {history} WHERE number = {number} AND checksum = {was}), \
              changed AS (UPDATE {history} h SET {change} FROM before b WHERE h.number = b.number AND {locked} \
              RETURNING b.file_name) \
@@ -157,7 +160,7 @@ impl Engine {
             locked = self.lock_is_held(),
             actor = Literal(actor),
             detail = Literal(&detail.to_string()),
-        )
+        ))
     }
 
     /// The text of an applied script as the ledger keeps it: without COPY's data, and without passwords.

@@ -11,10 +11,19 @@ pub(super) fn lock_timeout(attempt: u32, locks: &Locks, deadlock_timeout: Durati
         return longest_lock_timeout(locks, deadlock_timeout);
     }
     let step = match attempt {
-        0 | 1 => Duration::from_millis(200),
+        0 | 1 => return first_lock_timeout(locks),
         2 => Duration::from_millis(500),
         _ => Duration::from_secs(1),
     };
+    at_most(locks, step)
+}
+
+/// lock_timeout of the first try.
+pub(super) fn first_lock_timeout(locks: &Locks) -> Duration {
+    at_most(locks, Duration::from_millis(200))
+}
+
+fn at_most(locks: &Locks, step: Duration) -> Duration {
     step.min(locks.lock_timeout.max(Duration::from_millis(1)))
 }
 

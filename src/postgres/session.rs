@@ -47,6 +47,8 @@ impl Fault {
 pub(super) struct Session {
     pub connection: PgConnection,
     pub backend: Backend,
+    /// It is as a script finds it, and as the last one's COMMIT left it. Belay's own SQL needs other settings.
+    pub plain: bool,
 }
 
 /// A server process: its pid alone may be another's by now.

@@ -14,12 +14,23 @@ pub struct InvalidChecksum;
 impl Checksum {
     /// The checksum of these pieces, one after the other.
     pub fn of<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        use sha2::Digest;
-        let mut hash = sha2::Sha256::new();
-        for piece in pieces {
-            hash.update(piece);
-        }
-        Self(hash.finalize().into())
+        let mut hasher = Hasher::default();
+        pieces.into_iter().for_each(|piece| hasher.add(piece));
+        hasher.end()
+    }
+}
+
+/// Makes a checksum of pieces that come one after the other.
+#[derive(Default)]
+pub(super) struct Hasher(sha2::Sha256);
+
+impl Hasher {
+    pub fn add(&mut self, piece: &[u8]) {
+        sha2::Digest::update(&mut self.0, piece);
+    }
+
+    pub fn end(self) -> Checksum {
+        Checksum(sha2::Digest::finalize(self.0).into())
     }
 }
 

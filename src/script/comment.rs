@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use memchr::memmem;
+
 use super::position::Cursor;
 use super::unsupported::{Unsupported, UnsupportedKind};
 
@@ -68,27 +70,43 @@ impl Note {
     }
 }
 
-/// What is hashed: the text with CRLF as LF, without rollback lines and trailing newlines.
+/// What is hashed, in pieces: the text with CRLF as LF, without rollback lines and trailing newlines.
 ///
 /// A rollback comment that has a line to itself goes with its line; one behind SQL goes with the
 /// blanks before it. No byte that the server would run is ever left out.
-pub(super) fn hashed(text: &str, notes: &[Note]) -> String {
-    let mut kept = String::with_capacity(text.len());
+pub(super) fn hashed<'a>(text: &'a str, notes: &[Note]) -> Vec<&'a str> {
+    let mut kept = Vec::new();
     let mut at = 0;
     for note in notes.iter().filter(|note| note.key == Key::Rollback) {
-        let before = &text[at..note.range.start];
-        let trimmed = before.trim_end_matches([' ', '\t']);
+        let before = text[at..note.range.start].trim_end_matches([' ', '\t']);
         // Each piece by itself: what a comment stood between is no line's end afterwards.
-        kept.push_str(&trimmed.replace("\r\n", "\n"));
+        without_returns(before, &mut kept);
         at = note.range.end;
-        if kept.is_empty() || kept.ends_with('\n') {
+        if kept.last().is_none_or(|last| last.ends_with('\n')) {
             let behind = &text[at..];
             at += ["\r\n", "\n"].iter().find(|end| behind.starts_with(**end)).map_or(0, |end| end.len());
         }
     }
-    kept.push_str(&text[at..].replace("\r\n", "\n"));
-    kept.truncate(kept.trim_end_matches('\n').len());
+    without_returns(&text[at..], &mut kept);
+    while let Some(last) = kept.last_mut() {
+        *last = last.trim_end_matches('\n');
+        if !last.is_empty() {
+            break;
+        }
+        kept.pop();
+    }
     kept
+}
+
+/// A text in pieces that leave out each carriage return before a line feed. None of them is empty.
+fn without_returns<'a>(text: &'a str, pieces: &mut Vec<&'a str>) {
+    let mut at = 0;
+    let mut keep = |piece: &'a str| pieces.extend(Some(piece).filter(|piece| !piece.is_empty()));
+    for end in memmem::find_iter(text.as_bytes(), b"\r\n") {
+        keep(&text[at..end]);
+        at = end + 1;
+    }
+    keep(&text[at..]);
 }
 
 /// The header, and what is wrong with directives in it or behind it.

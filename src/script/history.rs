@@ -1,12 +1,13 @@
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
-use super::file_name::{self, FileName, Parts};
+use super::checksum::Hasher;
+use super::content::{Content, Elsewhere};
+use super::file_name::{self, FileName};
 use super::position::Cursor;
 use super::rollback;
 use super::unsupported::Unsupported;
-use super::{Checksum, Position, Script, Version};
+use super::{Position, Script, Version};
 
 /// Every script of one source, in the order of their versions.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -35,6 +36,8 @@ pub enum InvalidFile {
     DownWithoutScript { file: String, remedy: String },
     #[error("{file}: in the layout {layout} a script is called {form}: {why}")]
     LayoutName { file: String, layout: &'static str, form: &'static str, why: String },
+    #[error("{file}: it cannot be read: {why}: see that this user may read it, and try again")]
+    Unreadable { file: String, why: String },
     #[error("{file}, line {line}: {why}")]
     Section { file: String, line: u32, why: String },
     #[error("{}", unrecognised(file, fits))]
@@ -53,6 +56,7 @@ impl InvalidFile {
             | Self::TwoRollbacks { file, .. }
             | Self::DownWithoutScript { file, .. }
             | Self::LayoutName { file, .. }
+            | Self::Unreadable { file, .. }
             | Self::Section { file, .. }
             | Self::Unrecognised { file, .. } => file,
         }
@@ -75,91 +79,83 @@ pub struct SourceFile {
     pub no_transaction: bool,
     /// What Belay would run otherwise than the layout's own tool.
     pub unsupported: Option<Unsupported>,
+    /// Where the same text can be had again, so that it need not be kept.
+    pub elsewhere: Option<Elsewhere>,
 }
 
-/// A file that counts, before it is read.
-struct File {
-    name: String,
-    parts: Parts,
-    text: String,
-}
+/// What is kept of the texts of a history, and of what was read from them, in bytes. Beyond that, what can be had again is let
+/// go: [`Script::whole`] gets it when the script is run.
+const KEPT: usize = 16 * 1024 * 1024;
 
 impl History {
     /// Reads a source's files, given by name and content, in any order. Every fault is told, not
     /// only the first, in the order of the files' names.
-    pub fn from_files(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Result<Self, Vec<InvalidFile>> {
-        let mut files: Vec<_> = files.into_iter().collect();
-        files.sort();
-        let counts = |name: &str| matches!(file_name::read(name), FileName::Script(_) | FileName::Down(_));
-        let counting = files.iter().filter(|(name, _)| counts(name));
-        let digest = digest(counting.map(|(name, bytes)| (name.as_str(), bytes.as_slice())));
-        let mut faults = Vec::new();
-        let mut ignored = Vec::new();
-        let (mut scripts, mut downs) = (BTreeMap::new(), BTreeMap::new());
-        for (name, bytes) in files {
-            let (parts, kind) = match file_name::read(&name) {
-                FileName::Script(parts) => (parts, &mut scripts),
-                FileName::Down(parts) => (parts, &mut downs),
+    pub fn from_files<C: Into<Content>>(
+        files: impl IntoIterator<Item = (String, C)>,
+    ) -> Result<Self, Vec<InvalidFile>> {
+        let mut files: Vec<(String, Content)> =
+            files.into_iter().map(|(name, content)| (name, content.into())).collect();
+        files.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut digest = Digest::default();
+        let mut reader = Reader::default();
+        let (mut names, mut downs) = (BTreeMap::<Version, String>::new(), BTreeMap::new());
+        // A rollback comes before its script: `001_x.down.sql`, `001_x.sql`.
+        for (name, content) in files {
+            let (parts, is_down) = match file_name::read(&name) {
+                FileName::Script(parts) => (parts, false),
+                FileName::Down(parts) => (parts, true),
                 FileName::Ignored => {
-                    ignored.push(name);
+                    reader.ignored.push(name);
                     continue;
                 }
                 FileName::Wrong(why) => {
-                    faults.push(InvalidFile::Name { file: name, why });
+                    reader.faults.push(InvalidFile::Name { file: name, why });
                     continue;
                 }
             };
-            match kind.entry(parts.version.clone()) {
-                Entry::Vacant(place) => {
-                    let text = decode(&name, bytes).map_err(|fault| faults.push(fault)).ok();
-                    place.insert(File { name, parts, text: text.unwrap_or_default() });
-                }
-                Entry::Occupied(there) => {
-                    let there: &File = there.get();
-                    faults.push(same_version(name, &there.name, &there.parts.version));
-                }
-            }
-        }
-        faults.extend(downs.values().filter_map(|down| misplaced(down, &scripts)));
-        let sources = scripts.into_values().map(|File { name, parts, text }| SourceFile {
-            down: downs.get(&parts.version).map(|down| (down.name.clone(), down.text.clone())),
-            description: parts.spoken(),
-            version: parts.version,
-            file_name: name,
-            text,
-            no_transaction: false,
-            unsupported: None,
-        });
-        Self::from_sources(sources.collect(), digest, ignored, faults)
-    }
-
-    /// The history of these scripts. `digest` is as [`digest`] makes it of the files that count; `faults` are those
-    /// that were met before, and are told with the others.
-    pub fn from_sources(
-        sources: Vec<SourceFile>,
-        digest: String,
-        ignored: Vec<String>,
-        mut faults: Vec<InvalidFile>,
-    ) -> Result<Self, Vec<InvalidFile>> {
-        let mut scripts: BTreeMap<Version, Arc<Script>> = BTreeMap::new();
-        for source in sources {
-            if let Some(there) = scripts.get(&source.version) {
-                faults.push(same_version(source.file_name, &there.file_name, &there.version));
+            let there =
+                if is_down { downs.get(&parts.version).map(|(name, _)| name) } else { names.get(&parts.version) };
+            if let Some(there) = there {
+                reader.faults.push(same_version(name, there, &parts.version));
                 continue;
             }
-            if let Some((down, _)) = &source.down
-                && let Some(position) = rollback::first_line(&source.text)
-            {
-                let (file, down) = (source.file_name.clone(), down.clone());
-                faults.push(InvalidFile::TwoRollbacks { file, position, down });
+            let (bytes, elsewhere) = content.take().unwrap_or_else(|why| {
+                reader.faults.push(InvalidFile::Unreadable { file: name.clone(), why });
+                (Vec::new(), None)
+            });
+            digest.add(&name, &bytes);
+            let text = decode(&name, bytes).map_err(|fault| reader.faults.push(fault)).unwrap_or_default();
+            if is_down {
+                downs.insert(parts.version, (name, text));
+                continue;
             }
-            scripts.insert(source.version.clone(), Arc::new(Script::read(source)));
+            names.insert(parts.version.clone(), name.clone());
+            reader.script(SourceFile {
+                down: downs.get(&parts.version).cloned(),
+                description: parts.spoken(),
+                version: parts.version,
+                file_name: name,
+                text,
+                no_transaction: false,
+                unsupported: None,
+                elsewhere,
+            });
         }
-        if !faults.is_empty() {
-            faults.sort_by(|a, b| a.file_name().cmp(b.file_name()));
-            return Err(faults);
-        }
-        Ok(Self { scripts, digest, ignored })
+        reader.faults.extend(downs.iter().filter_map(|(version, (name, _))| misplaced(name, names.get(version))));
+        reader.history(digest)
+    }
+
+    /// The history of these scripts. `digest` is of the files that count; `faults` are those that were met before, and are
+    /// told with the others.
+    pub fn from_sources(
+        sources: Vec<SourceFile>,
+        digest: Digest,
+        ignored: Vec<String>,
+        faults: Vec<InvalidFile>,
+    ) -> Result<Self, Vec<InvalidFile>> {
+        let mut reader = Reader { ignored, faults, ..Reader::default() };
+        sources.into_iter().for_each(|source| reader.script(source));
+        reader.history(digest)
     }
 
     /// The scripts in the order of their versions.
@@ -194,18 +190,61 @@ impl History {
     }
 }
 
-/// SHA-256 over the files that count, in the order of their names: name and content, each with its
-/// length before it, of 8 bytes, the highest first.
-pub fn digest<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> String {
-    let files: Vec<_> = files.into_iter().collect();
-    let lengths: Vec<_> = files
-        .iter()
-        .map(|(name, bytes)| [name.len(), bytes.len()].map(|length| (length as u64).to_be_bytes()))
-        .collect();
-    let pieces = files.iter().zip(&lengths).flat_map(|((name, bytes), [of_name, of_bytes])| {
-        [of_name.as_slice(), name.as_bytes(), of_bytes.as_slice(), *bytes]
-    });
-    format!("sha256:{}", Checksum::of(pieces))
+/// Reads scripts one after the other.
+#[derive(Default)]
+struct Reader {
+    scripts: BTreeMap<Version, Arc<Script>>,
+    ignored: Vec<String>,
+    faults: Vec<InvalidFile>,
+    /// What is kept so far, in bytes.
+    kept: usize,
+}
+
+impl Reader {
+    fn script(&mut self, source: SourceFile) {
+        if let Some(there) = self.scripts.get(&source.version) {
+            self.faults.push(same_version(source.file_name, &there.file_name, &there.version));
+            return;
+        }
+        if let Some((down, _)) = &source.down
+            && let Some(position) = rollback::first_line(&source.text)
+        {
+            let (file, down) = (source.file_name.clone(), down.clone());
+            self.faults.push(InvalidFile::TwoRollbacks { file, position, down });
+        }
+        let mut script = Script::read(source);
+        if self.kept + script.size() > KEPT {
+            script.let_go();
+        }
+        self.kept += script.size();
+        self.scripts.insert(script.version.clone(), Arc::new(script));
+    }
+
+    fn history(mut self, digest: Digest) -> Result<History, Vec<InvalidFile>> {
+        if !self.faults.is_empty() {
+            self.faults.sort_by(|a, b| a.file_name().cmp(b.file_name()));
+            return Err(self.faults);
+        }
+        Ok(History { scripts: self.scripts, digest: digest.end(), ignored: self.ignored })
+    }
+}
+
+/// SHA-256 over the files that count, which come in the order of their names: name and content, each with its length before
+/// it, of 8 bytes, the highest first.
+#[derive(Default)]
+pub struct Digest(Hasher);
+
+impl Digest {
+    pub fn add(&mut self, name: &str, bytes: &[u8]) {
+        for piece in [name.as_bytes(), bytes] {
+            self.0.add(&(piece.len() as u64).to_be_bytes());
+            self.0.add(piece);
+        }
+    }
+
+    fn end(self) -> String {
+        format!("sha256:{}", self.0.end())
+    }
 }
 
 fn same_version(file: String, other: &str, version: &Version) -> InvalidFile {
@@ -216,17 +255,17 @@ fn same_version(file: String, other: &str, version: &Version) -> InvalidFile {
 }
 
 /// A rollback file belongs to the script whose name it has.
-fn misplaced(down: &File, scripts: &BTreeMap<Version, File>) -> Option<InvalidFile> {
-    let stem = down.name.strip_suffix(".down.sql").unwrap_or(&down.name);
-    let remedy = match scripts.get(&down.parts.version) {
-        Some(script) if script.name.strip_suffix(".sql") == Some(stem) => return None,
+fn misplaced(down: &str, script: Option<&String>) -> Option<InvalidFile> {
+    let stem = down.strip_suffix(".down.sql").unwrap_or(down);
+    let remedy = match script {
+        Some(script) if script.strip_suffix(".sql") == Some(stem) => return None,
         Some(script) => {
-            let stem = script.name.strip_suffix(".sql").unwrap_or(&script.name);
-            format!("the script of that version is {}; call it {stem}.down.sql", script.name)
+            let stem = script.strip_suffix(".sql").unwrap_or(script);
+            format!("the script of that version is {script}; call it {stem}.down.sql")
         }
         None => format!("add {stem}.sql, or remove it"),
     };
-    Some(InvalidFile::DownWithoutScript { file: down.name.clone(), remedy })
+    Some(InvalidFile::DownWithoutScript { file: down.to_owned(), remedy })
 }
 
 /// The text of a file, without a byte order mark.

@@ -1,8 +1,11 @@
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::comment::{Header, hashed};
-use super::history::SourceFile;
+use super::content::Elsewhere;
+use super::history::{SourceFile, decode};
 use super::position::{Cursor, Position};
 use super::read::{Mode, Read, blanked};
 use super::rollback::{self, Rollback};
@@ -19,16 +22,30 @@ pub struct Script {
     pub file_name: String,
     pub header: Header,
     pub mode: Mode,
-    /// As it was written, but for a byte order mark.
+    /// As it was written, but for a byte order mark. Empty where it was not kept: see [`Script::whole`].
     pub text: String,
-    /// In order, without an outer BEGIN and COMMIT: the n-th is the n-th that the server answers.
+    /// In order, without an outer BEGIN and COMMIT: the n-th is the n-th that the server answers. Where the text was not kept,
+    /// one of each kind is there.
     pub statements: Vec<Statement>,
+    /// How many there are.
+    pub statement_count: usize,
     pub rollback: Rollback,
     pub checksum: Checksum,
     /// The first thing in it that this Belay can't run. Ask for it before the script is run.
     pub unsupported: Option<Unsupported>,
     /// What is sent as blanks: the outer pair and psql's harmless lines.
     blanks: Vec<Range<usize>>,
+    elsewhere: Option<Elsewhere>,
+    kept: bool,
+}
+
+/// Why a script whose text was not kept could not be read again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Reread {
+    #[error("{file} cannot be read again: {why}")]
+    Unreadable { file: String, why: String },
+    #[error("{file} is not what it was when the run was planned")]
+    Changed { file: String },
 }
 
 impl Script {
@@ -39,7 +56,7 @@ impl Script {
 
     /// Reads a script whose name and bytes are already known to be right. Its rollback file goes before rollback lines.
     pub(super) fn read(source: SourceFile) -> Self {
-        let SourceFile { version, description, file_name, text, down, no_transaction, unsupported } = source;
+        let SourceFile { version, description, file_name, text, down, no_transaction, unsupported, elsewhere } = source;
         let mut read = Read::marked(&text, no_transaction);
         if let Some(unsupported) = unsupported {
             read.refuse(unsupported);
@@ -51,19 +68,63 @@ impl Script {
                 None => Rollback::None,
             },
         };
-        let checksum = Checksum::of([hashed(&text, &read.notes).as_bytes()]);
+        let checksum = Checksum::of(hashed(&text, &read.notes).into_iter().map(str::as_bytes));
         Self {
             version,
             description,
             file_name,
             header: read.header,
             mode: read.mode,
+            statement_count: read.statements.len(),
             statements: read.statements,
             rollback,
             checksum,
             unsupported: read.unsupported,
             blanks: read.blanks,
             text,
+            elsewhere,
+            kept: true,
+        }
+    }
+
+    /// About what it takes in memory, in bytes.
+    pub(super) fn size(&self) -> usize {
+        self.text.len() + self.statements.len() * (size_of::<Statement>() + 64)
+    }
+
+    /// Lets go of the text, if it can be had again, and of statements that say of the script what others say too.
+    pub(super) fn let_go(&mut self) {
+        if self.elsewhere.is_some() {
+            let mut said = HashSet::new();
+            self.statements.retain(|statement| said.insert((statement.command.clone(), statement.effect.clone())));
+            self.statements.shrink_to_fit();
+            self.text = String::new();
+            self.kept = false;
+        }
+    }
+
+    /// The same script with its text and all its statements, which are read again if they were not kept.
+    ///
+    /// # Errors
+    /// When that cannot be done, or gives something else than before.
+    pub fn whole(self: &Arc<Self>) -> Result<Arc<Self>, Reread> {
+        let Some(elsewhere) = self.elsewhere.as_ref().filter(|_| !self.kept) else { return Ok(self.clone()) };
+        let file = || self.file_name.clone();
+        let bytes = elsewhere.read().map_err(|why| Reread::Unreadable { file: file(), why })?;
+        let text = decode(&self.file_name, bytes).map_err(|_| Reread::Changed { file: file() })?;
+        let read = Self::read(SourceFile {
+            version: self.version.clone(),
+            description: self.description.clone(),
+            file_name: file(),
+            text,
+            down: None,
+            no_transaction: self.header.no_transaction,
+            unsupported: None,
+            elsewhere: None,
+        });
+        match read.checksum == self.checksum {
+            true => Ok(Arc::new(Self { rollback: self.rollback.clone(), ..read })),
+            false => Err(Reread::Changed { file: file() }),
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use memchr::{memchr, memmem};
+
 use super::class::{self, Class};
 use super::comment::Note;
 use super::effect::{self, Effect};
@@ -96,8 +98,8 @@ impl<'a> Splitter<'a> {
 
     fn run(&mut self) {
         while let Some(token) = self.lexer.next() {
-            if let Some(what) = token.unterminated {
-                self.unterminated(token.start, what);
+            if token.unterminated {
+                self.unterminated(token.start, self.kind_of_quote(token));
             }
             match token.kind {
                 Kind::Space | Kind::BlockComment => {}
@@ -239,8 +241,7 @@ impl<'a> Splitter<'a> {
 
     /// Where the line that this byte is in ends, before its line feed.
     fn line_end(&self, from: usize) -> usize {
-        let behind = &self.text.as_bytes()[from..];
-        behind.iter().position(|byte| *byte == b'\n').map_or(self.text.len(), |at| from + at)
+        memchr(b'\n', &self.text.as_bytes()[from..]).map_or(self.text.len(), |at| from + at)
     }
 
     fn psql_fault(&mut self, at: usize, name: &str) {
@@ -303,14 +304,13 @@ impl<'a> Splitter<'a> {
             return None;
         }
         let start = (self.line_end(rest) + 1).min(bytes.len());
-        let mut at = start;
-        while at < bytes.len() {
+        for found in memmem::find_iter(&bytes[start..], b"\\.") {
+            let at = start + found;
             let end = self.line_end(at);
-            if matches!(&bytes[at..end], b"\\." | b"\\.\r") {
+            if (at == start || bytes[at - 1] == b'\n') && matches!(&bytes[at..end], b"\\." | b"\\.\r") {
                 self.lexer.seek(end);
                 return Some(start..at);
             }
-            at = (end + 1).min(bytes.len());
         }
         self.lexer.seek(bytes.len());
         self.fault(
@@ -320,6 +320,15 @@ impl<'a> Splitter<'a> {
             "end it with a line that is \\. and nothing else",
         );
         Some(start..bytes.len())
+    }
+
+    fn kind_of_quote(&self, token: Token) -> &'static str {
+        match token.kind {
+            Kind::BlockComment => "a comment",
+            Kind::Text if self.text[token.start..].starts_with('$') => "a dollar-quoted string",
+            Kind::Text => "a quoted string",
+            _ => "a quoted identifier",
+        }
     }
 
     fn unterminated(&mut self, at: usize, what: &str) {

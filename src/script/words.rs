@@ -68,23 +68,34 @@ impl<'a> Words<'a> {
 
     /// Whether the token is this word, in any case, without quotes.
     pub fn is(&self, at: usize, word: &str) -> bool {
-        self.kind(at) == Some(Kind::Word) && self.text(at).eq_ignore_ascii_case(word)
+        self.is_word(at, word.as_bytes())
+    }
+
+    fn is_word(&self, at: usize, word: &[u8]) -> bool {
+        let Some((token, _)) = self.tokens.get(at) else { return false };
+        token.kind == Kind::Word
+            && token.end - token.start == word.len()
+            && self.text.as_bytes().get(token.start..token.end).is_some_and(|text| text.eq_ignore_ascii_case(word))
     }
 
     /// Where the statement goes on after a pattern that matches from `at`. In a pattern, words stand
     /// one after the other; `A|B` is either, and what is in brackets may be left out, or repeated:
     /// `CREATE [UNIQUE] INDEX|VIEW`.
     pub fn after(&self, mut at: usize, pattern: &str) -> Option<usize> {
-        let one_of = |at: usize, choice: &str| choice.split('|').any(|word| self.is(at, word));
-        for part in pattern.split(' ') {
-            match part.strip_prefix('[').and_then(|part| part.strip_suffix(']')) {
-                Some(choice) => {
+        // This is asked of nearly every token, and nearly always in vain.
+        if self.kind(at) != Some(Kind::Word) && !pattern.starts_with('[') {
+            return None;
+        }
+        let one_of = |at: usize, choice: &[u8]| choice.split(|byte| *byte == b'|').any(|word| self.is_word(at, word));
+        for part in pattern.as_bytes().split(|byte| *byte == b' ') {
+            match part {
+                [b'[', choice @ .., b']'] => {
                     while one_of(at, choice) {
                         at += 1;
                     }
                 }
-                None if one_of(at, part) => at += 1,
-                None => return None,
+                _ if one_of(at, part) => at += 1,
+                _ => return None,
             }
         }
         Some(at)

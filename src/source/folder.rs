@@ -2,11 +2,11 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::SourceError;
+use crate::script::{Content, Elsewhere};
 
-/// The files of a local folder whose names end in `.sql`, in any case, with their bytes, in the
-/// order of their names. Subfolders are not entered. Links are followed: a mounted ConfigMap is made
-/// of them.
-pub fn read(path: &Path) -> Result<Vec<(String, Vec<u8>)>, SourceError> {
+/// The files of a local folder whose names end in `.sql`, in any case, with where their bytes are, in the order of their
+/// names. Subfolders are not entered. Links are followed: a mounted ConfigMap is made of them.
+pub fn read(path: &Path) -> Result<Vec<(String, Content)>, SourceError> {
     let shown = || path.display().to_string();
     let unreadable = |path: &Path, error| SourceError::Unreadable { path: path.display().to_string(), error };
     let entries = std::fs::read_dir(path).map_err(|error| match error.kind() {
@@ -28,9 +28,10 @@ pub fn read(path: &Path) -> Result<Vec<(String, Vec<u8>)>, SourceError> {
         if !kind.is_file() {
             return Err(SourceError::NotAFile { path: file.display().to_string() });
         }
-        files.push((name, std::fs::read(&file).map_err(|error| unreadable(&file, error))?));
+        let content = Elsewhere::new(move || std::fs::read(&file).map_err(|error| error.to_string()));
+        files.push((name, Content::Elsewhere(content)));
     }
-    files.sort();
+    files.sort_by(|(a, _), (b, _)| a.cmp(b));
     Ok(files)
 }
 
@@ -42,7 +43,7 @@ const ENDINGS: &[&str] = &[".sql", ".toml", ".conf", ".go", ".rs", ".java"];
 ///
 /// # Errors
 /// When the folder, or a file in it, cannot be read.
-pub fn read_with_folders(path: &Path) -> Result<Vec<(String, Vec<u8>)>, SourceError> {
+pub fn read_with_folders(path: &Path) -> Result<Vec<(String, Content)>, SourceError> {
     let mut files = Vec::new();
     for (name, entry) in entries(path)? {
         let unreadable = |error| SourceError::Unreadable { path: entry.display().to_string(), error };
@@ -56,7 +57,7 @@ pub fn read_with_folders(path: &Path) -> Result<Vec<(String, Vec<u8>)>, SourceEr
             files.extend(one(name, &entry)?);
         }
     }
-    files.sort();
+    files.sort_by(|(a, _), (b, _)| a.cmp(b));
     Ok(files)
 }
 
@@ -81,14 +82,14 @@ fn entries(path: &Path) -> Result<Vec<(String, PathBuf)>, SourceError> {
 }
 
 /// A file, if a layout may care about it.
-fn one(name: String, path: &Path) -> Result<Option<(String, Vec<u8>)>, SourceError> {
+fn one(name: String, path: &Path) -> Result<Option<(String, Content)>, SourceError> {
     let lower = name.to_ascii_lowercase();
     let unreadable = |error| SourceError::Unreadable { path: path.display().to_string(), error };
     if !ENDINGS.iter().any(|ending| lower.ends_with(ending)) || !std::fs::metadata(path).map_err(unreadable)?.is_file()
     {
         return Ok(None);
     }
-    Ok(Some((name, std::fs::read(path).map_err(unreadable)?)))
+    Ok(Some((name, Content::Here(std::fs::read(path).map_err(unreadable)?))))
 }
 
 #[cfg(test)]
@@ -149,7 +150,8 @@ mod tests {
         std::fs::write(folder.0.join("..2026/001_a.sql"), "a").unwrap();
         std::os::unix::fs::symlink("..2026", folder.0.join("..data")).unwrap();
         std::os::unix::fs::symlink("..data/001_a.sql", folder.0.join("001_a.sql")).unwrap();
-        assert_eq!(read(&folder.0).unwrap(), [("001_a.sql".to_owned(), b"a".to_vec())]);
+        let files = read(&folder.0).unwrap().into_iter().map(|(name, content)| (name, content.take().unwrap().0));
+        assert_eq!(files.collect::<Vec<_>>(), [("001_a.sql".to_owned(), b"a".to_vec())]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Planning and applying.
 
+use std::process::Stdio;
+
 use crate::bench::{Bench, SHOP};
 
 #[tokio::test]
@@ -222,4 +224,29 @@ async fn what_the_server_says_beside_its_answers_is_told_and_kept_with_the_run()
     let bench = Bench::new(&[("001_a.sql", &noisy.replace("VACUUM a;", ""))]).await;
     let document = bench.run(&["apply", "-o", "json"]).is(0).document();
     assert_eq!(document["notices"][1]["message"], "mind the gap", "{document}");
+}
+
+#[tokio::test]
+async fn memory_is_bounded_by_the_largest_script_and_not_by_the_history() {
+    let bench = Bench::new(&[]).await;
+    let comment = "x".repeat(4_000_000);
+    for n in 1..=50 {
+        bench.folder.write(&format!("{n}_big.sql"), format!("CREATE TABLE t_{n} (a int);\n/* {comment} */\n"));
+    }
+    let mut child = bench.command(&["apply"]).stdout(Stdio::null()).spawn().expect("belay starts");
+    let status = format!("/proc/{}/status", child.id());
+    let mut most = 0;
+    let ended = loop {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let now: Option<u64> = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        most = most.max(now.unwrap_or_default());
+        if let Some(ended) = child.try_wait().expect("its state") {
+            break ended;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    };
+    assert!(ended.success(), "{ended}");
+    assert_eq!(bench.value("SELECT count(*)::text FROM belay.history").await, "50");
+    assert!(most > 0 && most < 100 * 1024, "{most} KiB at its most, for a folder of 200 MB");
 }

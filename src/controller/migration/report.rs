@@ -128,7 +128,7 @@ pub(super) fn tell_plan(status: &mut MigrationStatus, plan: &Plan) {
         version: script.version.to_string(),
         description: script.title().to_owned(),
         mode: mode.to_owned(),
-        statements: script.statements.len() as i64,
+        statements: script.statement_count as i64,
         rollback: match script.rollback {
             Rollback::Sql(_) => "yes",
             Rollback::None => "no",

@@ -412,7 +412,7 @@ fn start_of(plan: &Plan) -> Place {
     Place {
         script: first.map(|script| script.file_name.clone()).unwrap_or_default(),
         statement: 1,
-        statements: first.map_or(0, |script| script.statements.len()),
+        statements: first.map_or(0, |script| script.statement_count),
         line: first.and_then(|script| script.statements.first()).map_or(1, |statement| statement.start.line),
         attempt: 1,
         waiting_on: Vec::new(),

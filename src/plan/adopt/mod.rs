@@ -104,7 +104,9 @@ fn applied(history: &History, ledger: &ForeignLedger, rows: &[ForeignRow]) -> Re
         }
     }
     for (script, row) in &scripts {
-        if row.is_some_and(|row| !checksum::agrees(ledger.tool, row, script)) {
+        if row
+            .is_some_and(|row| !checksum::agrees(ledger.tool, row, &script.whole().unwrap_or_else(|_| script.clone())))
+        {
             return Err(Refusal::ForeignChecksum { script: script.file_name.clone(), ledger: told(ledger) });
         }
     }

@@ -5,21 +5,25 @@ use std::sync::LazyLock;
 
 use super::super::lexer::Kind;
 use super::super::words::{MOST, Words};
-use super::names::{is_comma, name};
+use super::names::{behind_name, is_comma, name};
 use super::query::is_name_of_with;
 
 /// The first function called in `from..to` that is not known to be harmless, as it was written.
 ///
 /// Operators, casts, views, triggers and defaults call functions too, of which the text says nothing.
 pub(super) fn unknown(words: &Words, from: usize, to: usize) -> Option<String> {
-    let distinct_on = (from..to).any(|i| words.after(i, "DISTINCT ON").is_some());
+    let distinct_on = (from..to).any(|i| words.is(i, "DISTINCT") && words.is(i + 1, "ON"));
     let mut at = from;
     while at < to {
-        let Some((called, behind)) = name(words, at) else {
+        let Some(behind) = behind_name(words, at) else {
             at += 1;
             continue;
         };
-        if words.kind(behind) == Some(Kind::OpenParen) && is_call(words, at, distinct_on) && !is_harmless(&called) {
+        if words.kind(behind) == Some(Kind::OpenParen)
+            && is_call(words, at, distinct_on)
+            && let Some((called, _)) = name(words, at)
+            && !is_harmless(&called)
+        {
             return Some(format!("{called}()"));
         }
         at = behind;

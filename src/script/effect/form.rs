@@ -94,6 +94,13 @@ impl Form {
 
 /// Where the statement goes on behind a form's pattern.
 pub(super) fn behind(words: &Words, mut at: usize, pattern: &str) -> Option<usize> {
+    // Nearly all rows are done with at a glance.
+    if let (Some(first @ b'A'..=b'Z'), Some(word)) = (pattern.as_bytes().first(), words.text(at).as_bytes().first())
+        && word.to_ascii_uppercase() != *first
+        && !pattern.split(' ').next().is_some_and(|choice| choice.contains('|'))
+    {
+        return None;
+    }
     for one in pattern.split(' ') {
         at = match one {
             "~" => behind_group(words, at),

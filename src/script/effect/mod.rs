@@ -27,7 +27,7 @@ use names::{behind_group, list, passed};
 pub use summary::ScriptLock;
 
 /// What one statement does.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Effect {
     /// The rows that told it. None: no row knows the statement.
     pub forms: Vec<&'static str>,
@@ -42,7 +42,7 @@ pub struct Effect {
 }
 
 /// A relation, as it is written but folded as PostgreSQL does, and how it is locked.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct TableLock {
     pub relation: String,
     pub mode: LockMode,

@@ -47,37 +47,49 @@ pub(super) fn behind_group(words: &Words, at: usize) -> usize {
     if words.kind(at) == Some(Kind::OpenParen) { close(words, at) + 1 } else { at }
 }
 
-/// One part of a name, as PostgreSQL folds it. What needs its quotes keeps them.
-pub(super) fn part(words: &Words, at: usize) -> Option<String> {
-    let text = words.text(at);
-    match words.kind(at)? {
-        Kind::Word => Some(text.to_lowercase()),
-        Kind::Other if text.starts_with('"') && text.len() > 2 => {
-            let inner = text.trim_matches('"');
-            let simple = |c: char| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit();
-            let plain = inner.len() + 2 == text.len()
-                && inner.chars().all(simple)
-                && !inner.starts_with(|c: char| c.is_ascii_digit());
-            Some(if plain { inner.to_owned() } else { text.to_owned() })
-        }
-        Kind::Other if text.len() > 4 && text.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("u&\"")) => {
-            Some(text.to_owned())
-        }
-        _ => None,
+/// Whether a part of a name stands here.
+pub(super) fn is_part(words: &Words, at: usize) -> bool {
+    match words.kind(at) {
+        Some(Kind::Word) => true,
+        Some(Kind::Other) => match words.text(at).as_bytes() {
+            [b'"', rest @ ..] => rest.len() > 1,
+            [b'u' | b'U', b'&', b'"', rest @ ..] => rest.len() > 1,
+            _ => false,
+        },
+        _ => false,
     }
 }
 
-/// A name, with its schema if that is written, and where the statement goes on behind it.
-pub(super) fn name(words: &Words, at: usize) -> Option<(String, usize)> {
-    let mut name = part(words, at)?;
-    let mut at = at + 1;
-    while words.kind(at) == Some(Kind::Dot) {
-        let Some(next) = part(words, at + 1) else { break };
-        name.push('.');
-        name.push_str(&next);
-        at += 2;
+/// One part of a name, as PostgreSQL folds it. What needs its quotes keeps them.
+pub(super) fn part(words: &Words, at: usize) -> Option<String> {
+    let text = words.text(at);
+    if !is_part(words, at) {
+        return None;
     }
-    Some((name, at))
+    if words.kind(at) == Some(Kind::Word) {
+        return Some(text.to_lowercase());
+    }
+    let inner = text.trim_matches('"');
+    let simple = |c: char| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit();
+    let plain =
+        inner.len() + 2 == text.len() && inner.chars().all(simple) && !inner.starts_with(|c: char| c.is_ascii_digit());
+    Some(if plain { inner.to_owned() } else { text.to_owned() })
+}
+
+/// Where the statement goes on behind the name that stands here, with its schema if that is written.
+pub(super) fn behind_name(words: &Words, at: usize) -> Option<usize> {
+    let mut end = is_part(words, at).then_some(at + 1)?;
+    while words.kind(end) == Some(Kind::Dot) && is_part(words, end + 1) {
+        end += 2;
+    }
+    Some(end)
+}
+
+/// The same, and the name.
+pub(super) fn name(words: &Words, at: usize) -> Option<(String, usize)> {
+    let end = behind_name(words, at)?;
+    let parts: Vec<_> = (at..end).step_by(2).filter_map(|at| part(words, at)).collect();
+    Some((parts.join("."), end))
 }
 
 /// A name behind `ONLY`, which may have parentheses or a star: `ONLY (t)`, `t *`.

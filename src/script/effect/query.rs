@@ -4,7 +4,7 @@ use super::super::lexer::Kind;
 use super::super::words::{MOST, Words};
 use super::TableLock;
 use super::mode::LockMode;
-use super::names::{behind_group, is_comma, name, part, table};
+use super::names::{behind_group, is_comma, is_part, name, part, table};
 
 /// The relations that a query locks. Names of WITH, functions and aliases are none.
 pub(super) fn locks(words: &Words) -> Vec<TableLock> {
@@ -26,13 +26,13 @@ pub(super) fn locks(words: &Words) -> Vec<TableLock> {
 /// Why rows that no condition names could be gone or changed: a DELETE or an UPDATE of all rows, a MERGE that deletes.
 pub(super) fn of_all_rows(words: &Words) -> Option<&'static str> {
     (0..words.len()).filter(|&at| words.kind(at) == Some(Kind::Word)).find_map(|at| {
-        if words.after(at, "DELETE FROM").is_some() {
+        if words.is(at, "DELETE") && words.is(at + 1, "FROM") {
             return unbounded(words, at, "DELETE without WHERE");
         }
         if update(words, at).is_some() {
             return unbounded(words, at, "UPDATE without WHERE");
         }
-        words.after(at, "THEN DELETE").is_some().then_some("MERGE that deletes")
+        (words.is(at, "THEN") && words.is(at + 1, "DELETE")).then_some("MERGE that deletes")
     })
 }
 
@@ -82,7 +82,7 @@ fn names_of_with(words: &Words) -> Vec<String> {
 /// `name [(columns)] AS [[NOT] MATERIALIZED] (`, behind WITH, RECURSIVE or a comma.
 pub(super) fn is_name_of_with(words: &Words, at: usize) -> bool {
     let begins = |i: usize| words.is(i, "WITH") || words.is(i, "RECURSIVE") || is_comma(words, i);
-    if !at.checked_sub(1).is_some_and(begins) || part(words, at).is_none() {
+    if !is_part(words, at) || !at.checked_sub(1).is_some_and(begins) {
         return false;
     }
     let behind = words.after(behind_group(words, at + 1), "AS [NOT|MATERIALIZED]");
@@ -205,7 +205,8 @@ impl Reader<'_, '_> {
 
     fn word(&mut self, at: usize) -> usize {
         let words = self.words;
-        if words.after(at, "DELETE FROM").is_some() || words.after(at, "INSERT|MERGE INTO").is_some() {
+        let writes = |verb: &str, behind: &str| words.is(at, verb) && words.is(at + 1, behind);
+        if writes("DELETE", "FROM") || writes("INSERT", "INTO") || writes("MERGE", "INTO") {
             let level = &mut self.level;
             (level.in_from, level.expecting) = (!words.is(at, "INSERT"), false);
             return self.take(at + 2, LockMode::RowExclusive);

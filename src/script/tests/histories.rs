@@ -1,4 +1,7 @@
-use super::super::{History, InvalidFile, Rollback};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::super::{Content, Elsewhere, History, InvalidFile, Reread, Rollback};
 
 fn read(files: &[(&str, &[u8])]) -> Result<History, Vec<InvalidFile>> {
     History::from_files(files.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())))
@@ -92,4 +95,48 @@ fn a_byte_order_mark_is_left_out_of_text_and_checksum() {
     let [a, b] = history.scripts().collect::<Vec<_>>()[..] else { panic!() };
     assert_eq!((&a.text, a.checksum), (&b.text, b.checksum));
     assert_eq!(b.statements[0].start.column, 1);
+}
+
+#[test]
+fn texts_that_can_be_had_again_are_not_all_kept_and_a_script_is_whole_again_when_it_is_asked_for() {
+    let text =
+        |n: usize| format!("UPDATE a_{n} SET b = 1;\n{}DROP TABLE c;\n", "INSERT INTO d VALUES (1);\n".repeat(30_000));
+    let of = |elsewhere: bool| {
+        let files = (1..=4usize).map(move |n| {
+            let content = match elsewhere {
+                true => Content::Elsewhere(Elsewhere::new(move || Ok(text(n).into_bytes()))),
+                false => Content::Here(text(n).into_bytes()),
+            };
+            (format!("{n}_x.sql"), content)
+        });
+        History::from_files(files).unwrap()
+    };
+    let (here, elsewhere) = (of(false), of(true));
+    let held = elsewhere.scripts().map(|script| script.text.len() + script.statements.len() * 200).sum::<usize>();
+    assert!(held < 25_000_000, "{held} bytes are kept");
+    assert_eq!(here.digest(), elsewhere.digest());
+    for (here, elsewhere) in here.scripts().zip(elsewhere.scripts()) {
+        assert_eq!((here.statement_count, here.checksum), (elsewhere.statement_count, elsewhere.checksum));
+        assert_eq!((here.locks(), here.destructive()), (elsewhere.locks(), elsewhere.destructive()));
+        assert_eq!((here.lock_lines(), here.more_locks()), (elsewhere.lock_lines(), elsewhere.more_locks()));
+        let whole = elsewhere.whole().unwrap();
+        assert_eq!((&here.text, &here.statements), (&whole.text, &whole.statements));
+    }
+}
+
+#[test]
+fn a_script_that_is_read_again_must_be_what_it_was() {
+    let times = Arc::new(AtomicUsize::new(0));
+    let big = "-".repeat(17 * 1024 * 1024);
+    let read = move || match times.fetch_add(1, Ordering::Relaxed) {
+        0 => Ok(format!("SELECT 1;\n{big}").into_bytes()),
+        1 => Ok(format!("SELECT 2;\n{big}").into_bytes()),
+        _ => Err("it is gone".to_owned()),
+    };
+    let history = History::from_files([("1_x.sql".to_owned(), Content::Elsewhere(Elsewhere::new(read)))]).unwrap();
+    let script = history.latest().unwrap();
+    assert_eq!(script.text, "", "it was not kept");
+    let file = || "1_x.sql".to_owned();
+    assert_eq!(script.whole().unwrap_err(), Reread::Changed { file: file() });
+    assert_eq!(script.whole().unwrap_err(), Reread::Unreadable { file: file(), why: "it is gone".to_owned() });
 }

@@ -19,6 +19,7 @@ fn script(text: &str) -> Script {
         down: None,
         no_transaction: false,
         unsupported: None,
+        elsewhere: None,
     })
 }
 

@@ -20,7 +20,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use crate::api::Layout;
-use crate::script::{History, InvalidFile, SourceFile, Unsupported, Version, decode, digest};
+use crate::script::{Content, Digest, History, InvalidFile, SourceFile, Unsupported, Version, decode};
 
 /// What a file is by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,12 +82,19 @@ fn rules(layout: Layout) -> Option<&'static Rules> {
 }
 
 /// Reads a source's files, given by name and content, in any order. A file in a folder of its own is called
-/// `<folder>/<file>`, or, where names cannot hold a slash, `<folder>__<file>`.
+/// `<folder>/<file>`, or, where names cannot hold a slash, `<folder>__<file>`. In Belay's own layout, texts beyond the first few
+/// are not kept when they can be had again.
 ///
 /// # Errors
 /// Every fault is told, in the order of the files' names.
-pub fn read(layout: Layout, files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Result<History, Vec<InvalidFile>> {
-    let files: Vec<_> = files.into_iter().collect();
+pub fn read<C: Into<Content>>(
+    layout: Layout,
+    files: impl IntoIterator<Item = (String, C)>,
+) -> Result<History, Vec<InvalidFile>> {
+    if layout == Layout::Belay {
+        return History::from_files(files);
+    }
+    let files = loaded(files)?;
     let layout = match layout {
         Layout::Auto => auto::recognise(&files).map_err(|fault| vec![fault])?,
         named => named,
@@ -96,6 +103,16 @@ pub fn read(layout: Layout, files: impl IntoIterator<Item = (String, Vec<u8>)>) 
         None => History::from_files(files),
         Some(rules) => foreign(layout, rules, files),
     }
+}
+
+fn loaded<C: Into<Content>>(
+    files: impl IntoIterator<Item = (String, C)>,
+) -> Result<Vec<(String, Vec<u8>)>, Vec<InvalidFile>> {
+    let load = |(file, content): (String, C)| match content.into().take() {
+        Ok((bytes, _)) => Ok((file, bytes)),
+        Err(why) => Err(vec![InvalidFile::Unreadable { file, why }]),
+    };
+    files.into_iter().map(load).collect()
 }
 
 /// A file that counts, before what belongs together is put together.
@@ -119,7 +136,8 @@ fn foreign(layout: Layout, rules: &Rules, files: Vec<(String, Vec<u8>)>) -> Resu
             named => counting.push((name, bytes, named)),
         }
     }
-    let digest = digest(counting.iter().map(|(name, bytes, _)| (name.as_str(), bytes.as_slice())));
+    let mut digest = Digest::default();
+    counting.iter().for_each(|(name, bytes, _)| digest.add(name, bytes));
 
     let (mut scripts, mut downs, mut settings) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
     for (name, bytes, named) in counting {
@@ -173,6 +191,7 @@ fn foreign(layout: Layout, rules: &Rules, files: Vec<(String, Vec<u8>)>) -> Resu
             text,
             no_transaction: sections.no_transaction || outside.unwrap_or(false),
             unsupported: sections.unsupported,
+            elsewhere: None,
         });
     }
     for (what, left) in [("the rollback", downs), ("the settings", settings)] {
