@@ -1,7 +1,8 @@
 //! Histories of scripts as projects have them: tables, columns, indexes, constraints, functions, views, seeds, backfills.
-//! Made up, but always the same.
+//! Made up, but always the same; and one that a project really has.
 
 use std::fmt::Write as _;
+use std::process::Command;
 
 /// File names and texts, in order.
 pub type Files = Vec<(String, String)>;
@@ -64,6 +65,30 @@ fn small(n: usize) -> String {
         n % 28 + 1
     );
     header + &body.replace('#', &(n / KINDS.len()).to_string())
+}
+
+/// The history of a project, as it published it: the 343 scripts that Coder's database went through. Fetched by Go's own
+/// means, as it is under another licence than this. None: it could not be had.
+pub fn real() -> Option<Files> {
+    const MODULE: &str = "github.com/coder/coder/v2@v2.24.0";
+    let answer = Command::new("go")
+        .args(["mod", "download", "-json", MODULE])
+        .current_dir(std::env::temp_dir())
+        .env("GOFLAGS", "-mod=mod")
+        .output()
+        .ok()?;
+    let answer: serde_json::Value = serde_json::from_slice(&answer.stdout).ok()?;
+    let folder = std::path::Path::new(answer["Dir"].as_str()?).join("coderd/database/migrations");
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).ok()? {
+        let path = entry.ok()?.path();
+        // As Belay's own layout calls them.
+        if let Some(name) = path.file_name()?.to_str()?.strip_suffix(".up.sql") {
+            files.push((format!("{name}.sql"), std::fs::read_to_string(&path).ok()?));
+        }
+    }
+    files.sort();
+    (!files.is_empty()).then_some(files)
 }
 
 /// One script of about `bytes`: rows by INSERT, a few hundred to a statement.

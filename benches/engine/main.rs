@@ -33,7 +33,14 @@ async fn main() {
         ("one script of 20 MB", history::big(20_000_000), 5, false, 1.02),
         ("COPY of 1,000,000 rows", history::copy(1_000_000), 5, false, 1.02),
     ];
-    let cases = cases.map(|(what, files, pairs, per_file, aim)| Case { what, files, pairs, per_file, aim });
+    let mut cases: Vec<_> =
+        cases.map(|(what, files, pairs, per_file, aim)| Case { what, files, pairs, per_file, aim }).into();
+    match history::real() {
+        Some(files) => {
+            cases.insert(0, Case { what: "Coder's 343 scripts", files, pairs: 15, per_file: false, aim: 0.90 })
+        }
+        None => eprintln!("the history of a real project is not to be had here"),
+    }
     let mut figures = pairs::HEAD.to_owned();
     for case in &cases {
         let row = case.measure(&server).await;
