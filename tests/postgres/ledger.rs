@@ -1,6 +1,8 @@
-use belay::api::{Failure, Reason};
+use belay::api::{Failure, Reason, TransactionMode};
 use belay::plan::PlanHash;
 use belay::postgres::{Engine, RunIntent, Target};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::scripts::{apply, claimed, run, scripts};
 use crate::support::postgres::Postgres;
@@ -221,20 +223,23 @@ async fn a_hold_stands_until_it_is_released() {
     assert!(engine.ledger().await.unwrap().hold.is_some());
 }
 
-#[tokio::test]
-async fn a_run_is_written_down_before_and_after() {
-    let database = Postgres::shared().database().await;
-    let mut engine = claimed(database.engine().await).await;
-    let run = run();
-    let intent = RunIntent {
-        id: run.id,
+fn intent(id: Uuid) -> RunIntent {
+    RunIntent {
+        id,
         holder: "belay-0".into(),
         plan: PlanHash::from_ledger("sha256:1"),
         from: None,
         to: Some("003".into()),
         backup: None,
-    };
-    engine.begin_run(&intent).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_run_is_written_down_before_and_after() {
+    let database = Postgres::shared().database().await;
+    let mut engine = claimed(database.engine().await).await;
+    let run = run();
+    engine.begin_run(&intent(run.id)).await.unwrap();
     engine.set_backup(run.id, "shop-7f3a2").await.unwrap();
     engine.finish_run(run.id, "Succeeded").await.unwrap();
     let query = "SELECT concat_ws(' ', holder, server->>'database', plan_hash, from_version, to_version, backup, outcome) \
@@ -243,6 +248,28 @@ async fn a_run_is_written_down_before_and_after() {
         database.value(query).await,
         Some(format!("belay-0 {} sha256:1 003 shop-7f3a2 Succeeded", database.name))
     );
+}
+
+#[tokio::test]
+async fn behind_scripts_too_belays_own_sql_means_postgresqls_own_operators() {
+    let database = Postgres::shared().database().await;
+    database
+        .admin(&format!(
+            "CREATE SCHEMA other; GRANT USAGE ON SCHEMA other TO PUBLIC;\n\
+             CREATE FUNCTION other.never(uuid, uuid) RETURNS boolean LANGUAGE sql AS 'SELECT false';\n\
+             CREATE OPERATOR other.= (LEFTARG = uuid, RIGHTARG = uuid, FUNCTION = other.never);\n\
+             ALTER ROLE {} SET search_path = other, pg_catalog, public",
+            database.role
+        ))
+        .await;
+    let mut engine = claimed(database.engine().await).await;
+    let run = run();
+    engine.begin_run(&intent(run.id)).await.unwrap();
+    let scripts =
+        scripts(&[("001_a.sql", "CREATE TABLE public.a (id int)"), ("002_b.sql", "CREATE TABLE public.b (id int)")]);
+    engine.apply(&scripts, TransactionMode::PerScript, &run, &|_| {}, &CancellationToken::new()).await.unwrap();
+    engine.finish_run(run.id, "Succeeded").await.unwrap();
+    assert_eq!(database.value("SELECT outcome FROM belay.run").await.as_deref(), Some("Succeeded"));
 }
 
 #[tokio::test]
