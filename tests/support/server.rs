@@ -43,6 +43,11 @@ impl Cluster {
 }
 
 impl Database {
+    /// A database that somebody makes beside this one, and that goes as this one does.
+    pub fn beside(&self, what: &str) -> Self {
+        Self { cluster: self.cluster.clone(), name: format!("{}_{what}", self.name) }
+    }
+
     /// What a query answers: rows as lines, columns parted by `|`.
     ///
     /// # Panics
