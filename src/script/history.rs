@@ -83,8 +83,8 @@ pub struct SourceFile {
     pub elsewhere: Option<Elsewhere>,
 }
 
-/// What is kept of the texts of a history, and of what was read from them, in bytes. Beyond that, what can be had again is let
-/// go: [`Script::whole`] gets it when the script is run.
+/// When so much is kept of the texts of a history, and of what was read from them, in bytes, of further ones is let go what can
+/// be had again: [`Script::whole`] gets it when the script is run.
 const KEPT: usize = 16 * 1024 * 1024;
 
 impl History {
@@ -213,7 +213,8 @@ impl Reader {
             self.faults.push(InvalidFile::TwoRollbacks { file, position, down });
         }
         let mut script = Script::read(source);
-        if self.kept + script.size() > KEPT {
+        // One that is larger by itself is kept all the same: to read it twice would cost more.
+        if self.kept > KEPT {
             script.let_go();
         }
         self.kept += script.size();
