@@ -76,7 +76,9 @@ async fn who_names_a_secret_must_be_allowed_to_get_it() {
     };
     let showing =
         |client: &str| format!("{{connection: {{secretRef: {{name: own}}, clientCertSecretRef: {{name: {client}}}}}}}");
-    for spec in [with("own", "Secret, name: own"), with("own", "ConfigMap, name: any"), showing("own")] {
+    let all = "{connection: {secretRef: {name: own}, caRef: {kind: Secret, name: own, key: ca.crt}, clientCertSecretRef: {name: own}}}";
+    for spec in [with("own", "Secret, name: own"), with("own", "ConfigMap, name: any"), showing("own"), all.to_owned()]
+    {
         create_as(&namespace, "owner", "PostgresDatabase", &spec).unwrap();
     }
     for spec in [with("other", "ConfigMap, name: any"), with("own", "Secret, name: other"), showing("other")] {
