@@ -7,6 +7,8 @@ mod claims;
 mod deaths;
 #[path = "operator/holds.rs"]
 mod holds;
+#[path = "operator/hostile.rs"]
+mod hostile;
 #[path = "operator/identity.rs"]
 mod identity;
 #[path = "operator/inputs.rs"]
@@ -17,6 +19,8 @@ mod leader;
 mod lifecycle;
 #[path = "operator/metrics.rs"]
 mod metrics;
+#[path = "operator/mutants.rs"]
+mod mutants;
 #[path = "operator/shop.rs"]
 mod shop;
 mod support;
