@@ -14,6 +14,8 @@ mod generate;
 mod gitops;
 #[path = "operator/holds.rs"]
 mod holds;
+#[path = "operator/hostile.rs"]
+mod hostile;
 #[path = "operator/http_checks.rs"]
 mod http_checks;
 #[path = "operator/identity.rs"]
@@ -26,6 +28,8 @@ mod leader;
 mod lifecycle;
 #[path = "operator/metrics.rs"]
 mod metrics;
+#[path = "operator/mutants.rs"]
+mod mutants;
 #[path = "operator/secrecy.rs"]
 mod secrecy;
 #[path = "operator/shop.rs"]

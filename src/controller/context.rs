@@ -16,6 +16,7 @@ use super::database::{Looks, Pins};
 use super::lease::Lead;
 use super::memory::Memory;
 use super::metrics::Metrics;
+use super::pace::Pace;
 use crate::api::{Migration, PostgresBackup, PostgresDatabase};
 use crate::health;
 
@@ -44,6 +45,8 @@ pub struct Context {
     pub looks: Looks,
     /// What each Database is known to be.
     pub pins: Pins,
+    /// When what is well is looked at for the first time.
+    pub pace: Pace,
     pub(super) wake: mpsc::UnboundedSender<ObjectRef<Watched<Migration>>>,
     pub(super) wake_database: mpsc::UnboundedSender<ObjectRef<Watched<PostgresDatabase>>>,
     pub(super) memories: Mutex<HashMap<String, Arc<Entry>>>,
@@ -67,6 +70,11 @@ impl Context {
     pub fn database(&self, namespace: &str, name: &str) -> Option<Arc<PostgresDatabase>> {
         let key = ObjectRef::new(name).within(namespace);
         self.databases.get(&key)?.0.as_ref().ok().cloned().map(Arc::new)
+    }
+
+    /// Whether there is a Database of this name, be it one that cannot be read.
+    pub fn has_database(&self, namespace: &str, name: &str) -> bool {
+        self.databases.get(&ObjectRef::new(name).within(namespace)).is_some()
     }
 
     /// The Migrations of a Database.

@@ -1,33 +1,123 @@
-//! An object that cannot be read says so in its conditions, and holds nobody else up.
+//! An object that cannot be read, or whose status cannot be written, is told of, and holds nobody else up.
 
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::api::{Patch, PatchParams};
 use kube::core::{DynamicObject, error_boundary::InvalidObject};
+use kube::runtime::controller::Action;
+use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource};
 
-use super::Context;
+use super::context::Watched;
+use super::{Context, status};
 use crate::api::{Reason, conditions};
 
-/// Writes InvalidSpec to the conditions of an object of kind `K` that could not be read.
+/// How soon a status that the API server does not take is tried again: by then its schema may be another.
+const REFUSED: Duration = Duration::from_secs(600);
+
+/// The most that is said of what is wrong: the API server and serde repeat the value, however long it is.
+const MAX_WHY: usize = 500;
+
+/// Writes InvalidSpec to the conditions of an object of kind `K` that could not be read; what else its status says stays. Where
+/// the status does not take it, an event says it.
+///
+/// # Errors
+/// When the API server cannot be asked.
 pub async fn report<K: Resource<DynamicType = ()>>(
     invalid: &InvalidObject,
     context: &Context,
 ) -> Result<(), kube::Error> {
-    let name = invalid.metadata.name.clone().unwrap_or_default();
-    let namespace = invalid.metadata.namespace.clone().unwrap_or_default();
-    let message = format!("The object cannot be read: {}. Nothing is done. Correct it.", invalid.error);
-    tracing::warn!(name, namespace, kind = K::kind(&()).as_ref(), "{message}");
-    let mut fresh = Vec::new();
-    let generation = invalid.metadata.generation;
-    let now = jiff::Timestamp::now();
-    conditions::set_summary(&mut fresh, (Reason::InvalidSpec, &message), std::time::Duration::ZERO, generation, now);
+    let metadata = &invalid.metadata;
+    let (name, namespace) = (metadata.name.as_deref().unwrap_or_default(), metadata.namespace.as_deref());
     let resource = kube::api::ApiResource::erase::<K>(&());
-    let api = Api::<DynamicObject>::namespaced_with(context.client.clone(), &namespace, &resource);
-    let status = serde_json::json!({ "status": { "observedGeneration": generation, "conditions": fresh } });
-    match api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status)).await {
-        Err(kube::Error::Api(error)) if [404, 422].contains(&error.code) => {
-            tracing::warn!(name, namespace, "its status does not take that it cannot be read: {error}");
+    let api = Api::<DynamicObject>::namespaced_with(context.client.clone(), namespace.unwrap_or_default(), &resource);
+    let Some(found) = api.get_opt(name).await?.filter(|found| found.metadata.uid == metadata.uid) else {
+        return Ok(());
+    };
+    let why = conditions::truncate(&invalid.error.to_string(), MAX_WHY);
+    let message =
+        format!("The object cannot be read: {why}. Nothing is done. Correct it, or run the Belay that wrote it.");
+    let generation = metadata.generation;
+    let before = found.data.get("status").cloned().unwrap_or_default();
+    let mut told: Vec<Condition> = serde_json::from_value(before["conditions"].clone()).unwrap_or_default();
+    conditions::set_summary(
+        &mut told,
+        (Reason::InvalidSpec, &message),
+        Duration::ZERO,
+        generation,
+        jiff::Timestamp::now(),
+    );
+    let after = serde_json::json!({ "observedGeneration": generation, "conditions": told });
+    if before["observedGeneration"] == after["observedGeneration"] && before["conditions"] == after["conditions"] {
+        return Ok(());
+    }
+    let patch = Patch::Merge(serde_json::json!({ "status": after }));
+    match api.patch_status(name, &PatchParams::default(), &patch).await {
+        Err(kube::Error::Api(error)) if error.code == 404 => Ok(()),
+        Err(kube::Error::Api(error)) if error.code == 422 => {
+            tell::<K>(metadata, &message, context);
             Ok(())
         }
-        result => result.map(|_| ()),
+        Err(error) => Err(error),
+        Ok(_) => {
+            tracing::warn!(name, namespace, kind = K::kind(&()).as_ref(), reason = %Reason::InvalidSpec, "{message}");
+            Ok(())
+        }
     }
+}
+
+/// What becomes of an object of which a reconcile failed. The API server did not take a write, or was out of reach: again
+/// `soon`. Where its schema does not take the object itself, that changes nothing, and an event says so.
+pub fn on_error<K>(watched: &Watched<K>, error: &kube::Error, soon: Duration, context: &Arc<Context>) -> Action
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Debug,
+{
+    context.metrics.reconcile_failed::<K>(error);
+    let metadata = watched.meta();
+    match error {
+        kube::Error::Api(refused) if refused.code == 422 && !status::is_overtaken(error) => {
+            let why = conditions::truncate(&refused.message, MAX_WHY);
+            let message = format!("Its status cannot be written: {why}. Correct the object.");
+            tell::<K>(metadata, &message, context);
+            Action::requeue(REFUSED)
+        }
+        _ => {
+            let (name, namespace) = (metadata.name.as_deref(), metadata.namespace.as_deref());
+            tracing::warn!(name, namespace, kind = K::kind(&()).as_ref(), "the reconcile failed: {error}");
+            Action::requeue(soon)
+        }
+    }
+}
+
+/// By the log and an event: the object's own status does not take it.
+fn tell<K: Resource<DynamicType = ()>>(metadata: &ObjectMeta, message: &str, context: &Context) {
+    let kind = K::kind(&());
+    let (name, namespace) = (metadata.name.as_deref(), metadata.namespace.as_deref());
+    tracing::warn!(name, namespace, kind = kind.as_ref(), reason = %Reason::InvalidSpec, "{message}");
+    let reference = ObjectReference {
+        api_version: Some(K::api_version(&()).into_owned()),
+        kind: Some(kind.into_owned()),
+        name: metadata.name.clone(),
+        namespace: metadata.namespace.clone(),
+        uid: metadata.uid.clone(),
+        ..ObjectReference::default()
+    };
+    let event = Event {
+        type_: EventType::Warning,
+        reason: Reason::InvalidSpec.as_str().to_owned(),
+        note: Some(conditions::truncate(message, 1000)),
+        action: "Read".to_owned(),
+        secondary: None,
+    };
+    let recorder = context.recorder.clone();
+    tokio::spawn(async move {
+        if let Err(error) = recorder.publish(&event, &reference).await {
+            tracing::debug!("an event could not be published: {error}");
+        }
+    });
 }

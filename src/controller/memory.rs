@@ -9,6 +9,9 @@ use super::migration::{Key, Run, Settle};
 use crate::api::{Migration, MigrationStatus, Reason, State, conditions};
 use crate::script::History;
 
+/// The longest that a watch takes to bring a status back that was written. Were it longer, the next write would not be taken.
+const WATCH_LAG: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
+
 /// What is remembered of one Migration, by its UID.
 #[derive(Default)]
 pub struct Memory {
@@ -35,9 +38,10 @@ impl Memory {
         self.run.is_some()
     }
 
-    /// The status as it was last written, or as the watch has it.
-    pub fn status(&mut self, watched: Option<&MigrationStatus>) -> MigrationStatus {
-        if self.written.as_ref() == watched {
+    /// The status as it was last written, or as the watch has it: a minute later that is what counts, also if it is another's.
+    pub fn status(&mut self, watched: Option<&MigrationStatus>, now: Timestamp) -> MigrationStatus {
+        let old = self.written_at.is_none_or(|at| now.duration_since(at) > WATCH_LAG);
+        if old || self.written.as_ref() == watched {
             self.written = None;
         }
         self.written.clone().or(watched.cloned()).unwrap_or_default()
@@ -73,6 +77,11 @@ impl Memory {
     /// Until when nothing is to be done with these inputs.
     pub fn settled_until(&self, key: &Key) -> Option<Timestamp> {
         self.settled.as_ref().filter(|(settled, _)| settled == key).map(|(_, until)| *until)
+    }
+
+    /// Whether nothing is known yet of what was done: the object is new, or this process is.
+    pub fn is_fresh(&self) -> bool {
+        self.run.is_none() && self.settled.is_none()
     }
 
     /// The inputs of `key` were dealt with.

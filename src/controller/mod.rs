@@ -8,12 +8,14 @@ mod connection;
 mod context;
 mod crds;
 mod database;
+mod finalizer;
 mod gate;
 mod invalid;
 mod lease;
 mod memory;
 pub mod metrics;
 pub mod migration;
+mod pace;
 mod pin;
 mod probes;
 mod status;
@@ -123,6 +125,7 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
         metrics: metrics::Metrics::default(),
         looks: database::Looks::default(),
         pins: database::Pins::default(),
+        pace: pace::Pace::default(),
         wake,
         wake_database,
         memories: Mutex::new(HashMap::new()),

@@ -41,7 +41,8 @@ impl Scope {
     }
 }
 
-/// Migrations: triggers when the spec, the annotations or the finalizers change, not when the status does. One that is
+/// Migrations: triggers when the spec, the annotations or the finalizers change, not when the status does, unless it makes them
+/// readable or not. One that is
 /// gone has its run cancelled, and wakes those that it kept from the same Database.
 pub fn migrations(context: Arc<Context>, scope: &Scope, writer: Writer<Watched<Migration>>) -> Trigger<Migration> {
     let stream = cached(scope.api(&context.client), writer);
@@ -53,7 +54,8 @@ pub fn migrations(context: Arc<Context>, scope: &Scope, writer: Writer<Watched<M
         }
     };
     let changed = Predicate::<Watched<Migration>>::combine(predicates::generation, predicates::annotations)
-        .combine(predicates::finalizers);
+        .combine(predicates::finalizers)
+        .combine(readable);
     Box::pin(stream.inspect_ok(gone).applied_objects().predicate_filter(changed, PredicateConfig::default()))
 }
 
@@ -64,7 +66,8 @@ pub fn databases(
     writer: Writer<Watched<PostgresDatabase>>,
     synced: Synced,
 ) -> Trigger<PostgresDatabase> {
-    let changed = Predicate::<Watched<PostgresDatabase>>::combine(predicates::generation, predicates::annotations);
+    let changed = Predicate::<Watched<PostgresDatabase>>::combine(predicates::generation, predicates::annotations)
+        .combine(readable);
     let gone = context.clone();
     Box::pin(
         cached(scope.api(&context.client), writer)
@@ -106,7 +109,7 @@ pub fn backups(
 
 /// ConfigMaps, by their metadata, none of which is kept: a change wakes the Migrations that read them.
 pub async fn config_maps(context: Arc<Context>, scope: Scope) {
-    watcher(scope.api::<PartialObjectMeta<ConfigMap>>(&context.client), watcher::Config::default())
+    watcher(scope.api::<PartialObjectMeta<ConfigMap>>(&context.client), config())
         .default_backoff()
         .touched_objects()
         .for_each(|config_map| {
@@ -129,6 +132,11 @@ pub fn elected(context: &Context) -> impl Stream<Item = ()> + Send + use<> {
     })
 }
 
+/// A page of a list is in memory as it came, with all that is not kept.
+fn config() -> watcher::Config {
+    watcher::Config::default().page_size(50)
+}
+
 fn cached<K>(
     api: Api<DeserializeGuard<K>>,
     writer: Writer<DeserializeGuard<K>>,
@@ -137,7 +145,12 @@ where
     K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     K::DynamicType: Default + Eq + Hash + Clone + Send,
 {
-    watcher(api, watcher::Config::default()).default_backoff().modify(prune).reflect(writer)
+    watcher(api, config()).default_backoff().modify(prune).reflect(writer)
+}
+
+/// A status, too, can be what an object could not be read for; and the schema can change below it.
+fn readable<K>(object: &DeserializeGuard<K>) -> Option<u64> {
+    Some(object.0.is_ok().into())
 }
 
 fn note<K>(event: &watcher::Event<K>, synced: &Synced) {

@@ -48,19 +48,27 @@ impl Cluster {
     /// # Panics
     /// With what to do, when there is no cluster or no operator in it.
     pub async fn connect() -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let kubeconfig = match std::env::var_os("BELAY_KUBECONFIG") {
+        let cluster = Self::at(match std::env::var_os("BELAY_KUBECONFIG") {
             Some(path) => PathBuf::from(path),
             None => root.join("target/cluster/kubeconfig"),
-        };
-        let read = Kubeconfig::read_from(&kubeconfig)
-            .unwrap_or_else(|error| panic!("{}: {error}. make deploy brings a cluster up", kubeconfig.display()));
-        let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await.unwrap();
-        let cluster = Self { client: Client::try_from(config).unwrap(), kubeconfig };
+        })
+        .await;
         let crds = cluster.kubectl(["get", "crd", "migrations.belay.dev", "--output", "name"]);
         assert!(crds.status.success(), "{}the operator is not there: make deploy", text(&crds.stderr));
         cluster
+    }
+
+    /// The cluster that a kubeconfig names, whatever is in it.
+    ///
+    /// # Panics
+    /// When that cannot be read.
+    pub async fn at(kubeconfig: PathBuf) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let read = Kubeconfig::read_from(&kubeconfig)
+            .unwrap_or_else(|error| panic!("{}: {error}. make deploy brings a cluster up", kubeconfig.display()));
+        let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await.unwrap();
+        Self { client: Client::try_from(config).unwrap(), kubeconfig }
     }
 
     /// A new namespace under the same Pod Security as production's: restricted.

@@ -1,6 +1,7 @@
 //! What the tests share: a throwaway PostgreSQL, and waiting without sleeping.
 #![allow(dead_code)]
 
+pub mod apiserver;
 pub mod audit;
 pub mod certificates;
 pub mod cluster;

@@ -1,15 +1,14 @@
 //! Carries out one step, after the status says what it is.
 
 use k8s_openapi::api::batch::v1::Job;
-use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, PropagationPolicy};
-use kube::core::PartialObjectMeta;
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::api::{DeleteParams, PostParams, PropagationPolicy};
+use kube::{Api, Client, ResourceExt};
 
 use super::decide::{Step, method};
 use super::job::{self, Image};
 use super::observe::Seen;
 use crate::api::{BACKUP_FINALIZER, PostgresBackup};
-use crate::controller::Context;
+use crate::controller::{Context, finalizer};
 
 /// What came of a step.
 #[derive(Debug, PartialEq, Eq)]
@@ -84,23 +83,8 @@ async fn delete(jobs: &Api<Job>, name: &str) -> Result<Acted, kube::Error> {
 
 /// Sets the finalizer, or takes it away, without touching those of others: it is a set, and the apply owns its part.
 pub async fn set_finalizer(backup: &PostgresBackup, hold: bool, client: &Client) -> Result<(), kube::Error> {
-    let namespace = backup.namespace().unwrap_or_default();
-    let api = Api::<PartialObjectMeta<PostgresBackup>>::namespaced(client.clone(), &namespace);
-    let metadata = ObjectMeta {
-        name: Some(backup.name_any()),
-        uid: backup.uid(),
-        finalizers: hold.then(|| vec![BACKUP_FINALIZER.to_owned()]),
-        ..ObjectMeta::default()
-    };
-    let patch = serde_json::json!({
-        "apiVersion": PostgresBackup::api_version(&()),
-        "kind": PostgresBackup::kind(&()),
-        "metadata": metadata,
-    });
-    let parameters = PatchParams::apply("belay-data").force();
-    match api.patch_metadata(&backup.name_any(), &parameters, &Patch::Apply(patch)).await {
-        // It is gone, or another has its name: there is nothing to hold, nor to let go.
-        Err(kube::Error::Api(error)) if [404, 409, 422].contains(&error.code) => Ok(()),
-        result => result.map(|_| ()),
+    match hold {
+        true => finalizer::set::<PostgresBackup>(&backup.metadata, BACKUP_FINALIZER, "belay-data", client).await,
+        false => finalizer::take_away::<PostgresBackup>(&backup.metadata, BACKUP_FINALIZER, client).await,
     }
 }

@@ -123,9 +123,6 @@ fn is_at_rest(backup: &PostgresBackup) -> bool {
     held == wanted && backup.status.as_ref().filter(of_this_generation).is_some()
 }
 
-/// The API server did not take a write, or was out of reach: soon again.
 fn on_error(watched: Arc<Watched<PostgresBackup>>, error: &kube::Error, context: Arc<Context>) -> Action {
-    context.metrics.reconcile_failed::<PostgresBackup>(error);
-    tracing::warn!(backup = watched.name_any(), namespace = watched.namespace(), "the reconcile failed: {error}");
-    Action::requeue(Duration::from_secs(2))
+    invalid::on_error(&watched, error, Duration::from_secs(2), &context)
 }

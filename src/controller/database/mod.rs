@@ -19,7 +19,7 @@ use super::context::Watched;
 use super::migration::Trouble;
 use super::pin::{self, Pin};
 use super::{Context, invalid, watch};
-use crate::api::{ACCEPT, PostgresDatabase};
+use crate::api::{ACCEPT, PostgresDatabase, conditions};
 use look::{Look, Seen};
 
 /// As many servers are looked at at once.
@@ -34,6 +34,8 @@ pub struct Looks(Mutex<HashMap<String, Asked>>);
 struct Asked {
     times: u64,
     look: Option<Look>,
+    /// When the first look is due, unless one is asked for before.
+    due: Option<(u64, Timestamp)>,
 }
 
 impl Looks {
@@ -67,6 +69,14 @@ impl Looks {
         self.of(uid, |asked| {
             let fresh = |look: &&Look| look.generation == generation && look.asked == asked.times && now < look.until;
             asked.look.as_ref().filter(fresh).cloned()
+        })
+    }
+
+    /// Until when a Database that is well can wait for the first look that this process takes.
+    fn due(&self, uid: &str, next: impl FnOnce() -> Timestamp) -> Option<Timestamp> {
+        self.of(uid, |asked| {
+            let (times, due) = *asked.due.get_or_insert_with(|| (asked.times, next()));
+            (asked.look.is_none() && asked.times == times).then_some(due)
         })
     }
 
@@ -135,6 +145,10 @@ async fn reconcile(watched: Arc<Watched<PostgresDatabase>>, context: Arc<Context
     let look = match context.looks.fresh(&uid, database.metadata.generation, now) {
         Some(look) => look,
         None => {
+            let due = is_well(database).then(|| context.looks.due(&uid, || context.pace.next(now))).flatten();
+            if let Some(due) = due.filter(|due| now < *due) {
+                return Ok(Action::requeue(until(due, now)));
+            }
             let look = look::look(database, &context, now).await;
             context.looks.keep(&uid, look.clone());
             look
@@ -142,6 +156,13 @@ async fn reconcile(watched: Arc<Watched<PostgresDatabase>>, context: Arc<Context
     };
     report::report(database, &look, &context, now).await?;
     Ok(Action::requeue(until(look.until, Timestamp::now())))
+}
+
+/// Whether the last look of whichever Belay found nothing wrong.
+fn is_well(database: &PostgresDatabase) -> bool {
+    let status = database.status.as_ref();
+    let generation = database.metadata.generation.unwrap_or_default();
+    status.is_some_and(|status| conditions::is_current(&status.conditions, conditions::READY, generation))
 }
 
 /// Whether what was seen is still the database that it was; the pin goes along with it.
@@ -167,7 +188,5 @@ fn until(then: Timestamp, now: Timestamp) -> Duration {
 }
 
 fn on_error(watched: Arc<Watched<PostgresDatabase>>, error: &kube::Error, context: Arc<Context>) -> Action {
-    context.metrics.reconcile_failed::<PostgresDatabase>(error);
-    tracing::warn!(database = watched.name_any(), namespace = watched.namespace(), "the reconcile failed: {error}");
-    Action::requeue(Duration::from_secs(5))
+    invalid::on_error(&watched, error, Duration::from_secs(5), &context)
 }

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
-use kube::core::PartialObjectMeta;
-use kube::{Api, Resource, ResourceExt};
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, ResourceExt};
 use uuid::Uuid;
 
 use super::decide::{Decision, Step};
@@ -13,8 +12,8 @@ use super::observe::Observed;
 use super::run::{Order, Run, Setting};
 use crate::api::{Migration, PostgresBackup, RUN_FINALIZER};
 use crate::backup;
-use crate::controller::Context;
 use crate::controller::memory::Memory;
+use crate::controller::{Context, finalizer};
 
 /// Carries out the decision's step.
 ///
@@ -37,14 +36,14 @@ pub async fn act(
             }
         }
         Step::BackUp { name } => {
-            set_finalizer(migration, o.has_finalizer, true, context).await?;
+            hold(&migration.metadata, o.has_finalizer, context).await?;
             if let (Ok(database), Some(plan), Some(run)) = (&o.database, &decision.plan, &o.run) {
                 create(&backup::for_run(migration, database, &name, plan.hash.as_str(), &run.id), context).await?;
             }
         }
         Step::Apply { .. } => {
             if let (Some(run), Some(plan), Ok(history)) = (run, decision.plan, &o.source) {
-                set_finalizer(migration, o.has_finalizer, true, context).await?;
+                hold(&migration.metadata, o.has_finalizer, context).await?;
                 run.order(Order::Apply { plan, transaction: migration.spec.transaction, history: history.clone() });
             }
         }
@@ -69,7 +68,7 @@ pub async fn act(
         }
         Step::Forget => {
             memory.run = None;
-            set_finalizer(migration, o.has_finalizer, false, context).await?;
+            let_go(&migration.metadata, context).await?;
             context.look_at_database(&o.namespace, &o.database_name);
             // Where the finalizer went, the watch brings the object back.
             if !o.has_finalizer {
@@ -109,30 +108,14 @@ async fn create(backup: &PostgresBackup, context: &Context) -> Result<(), kube::
     }
 }
 
-/// Sets the finalizer, or takes it away, without touching those of others: it is a set, and the apply owns its part.
-async fn set_finalizer(migration: &Migration, has: bool, wanted: bool, context: &Context) -> Result<(), kube::Error> {
-    if has == wanted {
+async fn hold(migration: &ObjectMeta, held: bool, context: &Context) -> Result<(), kube::Error> {
+    if held {
         return Ok(());
     }
-    let api = Api::<PartialObjectMeta<Migration>>::namespaced(
-        context.client.clone(),
-        &migration.namespace().unwrap_or_default(),
-    );
-    let metadata = ObjectMeta {
-        name: Some(migration.name_any()),
-        uid: migration.uid(),
-        finalizers: wanted.then(|| vec![RUN_FINALIZER.to_owned()]),
-        ..ObjectMeta::default()
-    };
-    let patch = serde_json::json!({
-        "apiVersion": Migration::api_version(&()),
-        "kind": Migration::kind(&()),
-        "metadata": metadata,
-    });
-    let parameters = PatchParams::apply("belay-run").force();
-    match api.patch_metadata(&migration.name_any(), &parameters, &Patch::Apply(patch)).await {
-        // It is gone, or another has its name: there is nothing to hold, nor to let go.
-        Err(kube::Error::Api(error)) if [404, 409, 422].contains(&error.code) => Ok(()),
-        result => result.map(|_| ()),
-    }
+    finalizer::set::<Migration>(migration, RUN_FINALIZER, "belay-run", &context.client).await
+}
+
+/// Lets an object go that no run of this process is about.
+pub async fn let_go(migration: &ObjectMeta, context: &Context) -> Result<(), kube::Error> {
+    finalizer::take_away::<Migration>(migration, RUN_FINALIZER, &context.client).await
 }

@@ -25,6 +25,7 @@ use futures::StreamExt;
 use futures::channel::mpsc;
 use jiff::Timestamp;
 use kube::ResourceExt;
+use kube::core::error_boundary::InvalidObject;
 use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::ObjectRef;
 
@@ -33,7 +34,7 @@ pub use observe::{Key, Trouble};
 pub use run::Run;
 
 use super::context::Watched;
-use super::{Context, watch};
+use super::{Context, invalid, watch};
 use crate::api::Migration;
 
 /// As many Migrations are reconciled at once; runs, which wait for servers, are not bounded by it.
@@ -64,10 +65,7 @@ async fn reconcile(watched: Arc<Watched<Migration>>, context: Arc<Context>) -> R
     }
     let migration = match &watched.0 {
         Ok(migration) => migration,
-        Err(invalid) => {
-            super::invalid::report::<Migration>(invalid, &context).await?;
-            return Ok(Action::await_change());
-        }
+        Err(invalid) => return unreadable(invalid, &context).await,
     };
     let entry = context.entry(&migration.uid().unwrap_or_default());
     let mut memory = entry.memory.lock().await;
@@ -92,9 +90,23 @@ async fn reconcile(watched: Arc<Watched<Migration>>, context: Arc<Context>) -> R
     Ok(requeue.map_or_else(Action::await_change, Action::requeue))
 }
 
-/// The API server did not take a write, or was out of reach: soon again.
+/// A run that waits for an order would wait for ever, and hold its lock: it is let go of. One in the middle of a step goes on to
+/// that step's end, unless the object goes; then it is cancelled first, as with any other.
+async fn unreadable(invalid: &InvalidObject, context: &Arc<Context>) -> Result<Action, kube::Error> {
+    let metadata = &invalid.metadata;
+    let entry = context.entry(metadata.uid.as_deref().unwrap_or_default());
+    let mut memory = entry.memory.lock().await;
+    let busy = memory.let_go();
+    if metadata.deletion_timestamp.is_none() {
+        invalid::report::<Migration>(invalid, context).await?;
+    } else if busy {
+        memory.run.iter().for_each(Run::cancel);
+    } else {
+        act::let_go(metadata, context).await?;
+    }
+    Ok(Action::await_change())
+}
+
 fn on_error(watched: Arc<Watched<Migration>>, error: &kube::Error, context: Arc<Context>) -> Action {
-    context.metrics.reconcile_failed::<Migration>(error);
-    tracing::warn!(migration = watched.name_any(), namespace = watched.namespace(), "the reconcile failed: {error}");
-    Action::requeue(Duration::from_secs(2))
+    invalid::on_error(&watched, error, Duration::from_secs(2), &context)
 }

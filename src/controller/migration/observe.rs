@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::ResourceExt;
 
+use super::decide::Settle;
 use super::run::View;
 use crate::api::{
     Adopt, BackupWhen, Failure, Migration, MigrationStatus, OutOfOrder, PostgresBackup, PostgresDatabase, REQUESTED_AT,
@@ -121,13 +122,18 @@ impl Observed {
 pub async fn observe(migration: &Migration, context: &Context, memory: &mut Memory) -> Observed {
     let namespace = migration.namespace().unwrap_or_default();
     let spec = &migration.spec;
-    let status = memory.status(migration.status.as_ref());
+    let status = memory.status(migration.status.as_ref(), Timestamp::now());
     let database_name = spec.database_ref.name.clone();
     let database = context.database(&namespace, &database_name).ok_or_else(|| Trouble {
         reason: Reason::DatabaseNotFound,
-        message: format!(
-            "PostgresDatabase {namespace}/{database_name} does not exist. Create it: Belay goes on by itself"
-        ),
+        message: match context.has_database(&namespace, &database_name) {
+            true => format!("PostgresDatabase {namespace}/{database_name} cannot be read: its own conditions say why"),
+            false => {
+                format!(
+                    "PostgresDatabase {namespace}/{database_name} does not exist. Create it: Belay goes on by itself"
+                )
+            }
+        },
     });
     let source = match memory.source(migration) {
         Some(history) => Ok(history),
@@ -147,6 +153,10 @@ pub async fn observe(migration: &Migration, context: &Context, memory: &mut Memo
         request: migration.annotations().get(REQUESTED_AT).cloned(),
         accepted,
     };
+    if memory.is_fresh() && request.is_none() && is_well(migration, &status, &key) {
+        // A former Belay has seen to it.
+        memory.settle(key.clone(), Settle { until: context.pace.next(Timestamp::now()), failed: false });
+    }
     Observed {
         claimant: format!("{}/{namespace}/{}", context.cluster, migration.name_any()),
         name: migration.name_any(),
@@ -174,6 +184,15 @@ pub async fn observe(migration: &Migration, context: &Context, memory: &mut Memo
         source,
         key,
     }
+}
+
+/// Whether the status says of these inputs that nothing is to be done.
+fn is_well(migration: &Migration, status: &MigrationStatus, key: &Key) -> bool {
+    conditions::is_current(&status.conditions, conditions::READY, key.generation)
+        && status.source_digest == key.source_digest
+        && status.run.is_none()
+        && migration.finalizers().is_empty()
+        && migration.metadata.deletion_timestamp.is_none()
 }
 
 /// The annotation, where it is a time; anything else asks for nothing.
