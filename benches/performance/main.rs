@@ -11,6 +11,7 @@ mod reading;
 mod ready;
 #[path = "../shared/sample.rs"]
 mod sample;
+mod scale;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 mod watched;
@@ -22,6 +23,11 @@ use support::postgres::Postgres;
 async fn main() {
     // `cargo test --all-targets` runs benches too, without this argument.
     if !std::env::args().any(|argument| argument == "--bench") {
+        return;
+    }
+    // `cargo bench --bench performance scale` has an API server of its own.
+    if std::env::args().any(|argument| argument == "scale") {
+        scale::measure().await;
         return;
     }
     let reading = format!("{}\n{}", document::machine(), reading::measure());

@@ -117,12 +117,12 @@ async fn one_write(namespace: &Namespace, n: usize) -> Duration {
     started.elapsed()
 }
 
-fn is_ready(object: &Value) -> bool {
+pub fn is_ready(object: &Value) -> bool {
     crate::support::cluster::ready(object).is_some_and(|ready| ready["status"] == "True")
 }
 
 /// VmRSS of the operator, in KiB.
-fn resident(operator: &Operator) -> u64 {
+pub fn resident(operator: &Operator) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", operator.id())).expect("the operator runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
     line.split_whitespace().next().and_then(|kib| kib.parse().ok()).unwrap_or_default()
