@@ -35,9 +35,11 @@ impl Operator {
         ));
         let file = File::create(&log).expect("a log file");
         let mut command = Command::new(env!("CARGO_BIN_EXE_belay"));
+        if !environment.iter().any(|(name, _)| *name == "KUBECONFIG") {
+            command.env("KUBECONFIG", namespace.cluster.operators_kubeconfig());
+        }
         command
             .args(["controller", "--namespace", &namespace.name, "--probes", "127.0.0.1:0", "--drain-timeout", "10s"])
-            .env("KUBECONFIG", namespace.cluster.operators_kubeconfig())
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

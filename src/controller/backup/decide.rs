@@ -123,7 +123,12 @@ pub fn decide(o: &Observed<'_>, start_deadline: Duration, now: Timestamp) -> Dec
     }
     // Before there is any data: later it might be too late.
     if held != erase {
-        return Decision::step(Step::Hold(erase));
+        let hold = Decision::step(Step::Hold(erase));
+        return match status.conditions.is_empty() {
+            // A status that another Belay left may keep the object from being changed at all: this one takes its place first.
+            true => hold.saying(Reason::BackupRunning, "The backup is about to be taken. The database is not touched."),
+            false => hold,
+        };
     }
     if is_taken(&status) {
         return settled(Reason::Succeeded, &status);

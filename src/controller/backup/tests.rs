@@ -204,14 +204,22 @@ fn a_teams_own_job_is_never_called_verified() {
 }
 
 #[test]
-fn a_generation_of_which_nothing_is_said_yet_is_not_observed() {
+fn a_generation_is_observed_only_once_something_is_said_of_it() {
     let database = database(dump_method(json!({})));
     let mut backup = backup();
     backup.spec.deletion_policy = DeletionPolicy::Delete;
     let o = observed(&backup, Some(&database), None);
     let decision = decide(&o, DEADLINE, at(1));
+    assert_eq!((&decision.step, said(&decision).0), (&Step::Hold(true), Reason::BackupRunning));
+    let first = status(&o, &decision, at(1));
+    assert_eq!(first.observed_generation, backup.metadata.generation);
+
+    // A later change of deletionPolicy: of what the backup is, nothing is said anew.
+    backup.status = Some(PostgresBackupStatus { observed_generation: Some(0), ..first });
+    let o = observed(&backup, Some(&database), None);
+    let decision = decide(&o, DEADLINE, at(2));
     assert_eq!((&decision.step, &decision.say), (&Step::Hold(true), &None));
-    assert_eq!(status(&o, &decision, at(1)).observed_generation, None, "kstatus would take it for Current");
+    assert_eq!(status(&o, &decision, at(2)).observed_generation, Some(0), "kstatus would take it for Current");
 }
 
 #[test]
