@@ -77,26 +77,6 @@ pub fn time(command: &mut Command) -> Duration {
     took
 }
 
-/// The most memory that a process had resident, in KiB: looked at all the time, so that only what came in its last
-/// moment can be missed.
-pub fn memory(command: &mut Command) -> u64 {
-    let mut child = command.spawn().expect("it starts");
-    let status = format!("/proc/{}/status", child.id());
-    let mut most = 0;
-    let ended = loop {
-        let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let now = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-        most = most.max(now.unwrap_or_default());
-        if let Some(ended) = child.try_wait().expect("its state") {
-            break ended;
-        }
-        std::thread::sleep(Duration::from_micros(500));
-    };
-    assert!(ended.success(), "{command:?}: {ended}");
-    most
-}
-
 /// A fresh database, gone after `work`.
 pub async fn on_fresh<T>(server: &Postgres, work: impl AsyncFnOnce(&TestDatabase) -> T) -> T {
     let database = server.database().await;

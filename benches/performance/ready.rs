@@ -13,7 +13,7 @@ use crate::sample::{HEAD, Sample};
 use crate::support::cluster::{Cluster, Namespace};
 use crate::support::operator::Operator;
 use crate::support::postgres::Postgres;
-use crate::support::{SOON, eventually};
+use crate::support::{SOON, eventually, memory};
 use crate::{audit, watched};
 
 pub const RUNS: usize = 30;
@@ -37,7 +37,7 @@ pub async fn measure(cluster: &Cluster, server: &Postgres) -> Ready {
     let namespace = cluster.namespace("bench").await;
     let operator = Operator::start_as(&namespace, &[("BELAY_LOG", "info")]);
     eventually("the operator's start", SOON, async || operator.log().contains("watching").then_some(())).await;
-    let idle = resident(&operator);
+    let idle = memory::now(operator.id()).expect("the operator runs");
     namespace.apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: written}}").await;
     // The first warms the connections up, and is not counted.
     for n in 0..=RUNS {
@@ -56,7 +56,7 @@ pub async fn measure(cluster: &Cluster, server: &Postgres) -> Ready {
         ready.add(until_ready);
     }
     let writes = mark.map(|mark| mark.writes(&namespace.name));
-    Ready { planned, ready, write, writes, idle, after: resident(&operator) }
+    Ready { planned, ready, write, writes, idle, after: memory::now(operator.id()).expect("the operator runs") }
 }
 
 async fn database(namespace: &Namespace, server: &Postgres, n: usize) {
@@ -119,13 +119,6 @@ async fn one_write(namespace: &Namespace, n: usize) -> Duration {
 
 pub fn is_ready(object: &Value) -> bool {
     crate::support::cluster::ready(object).is_some_and(|ready| ready["status"] == "True")
-}
-
-/// VmRSS of the operator, in KiB.
-pub fn resident(operator: &Operator) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", operator.id())).expect("the operator runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    line.split_whitespace().next().and_then(|kib| kib.parse().ok()).unwrap_or_default()
 }
 
 impl Ready {

@@ -125,7 +125,7 @@ impl Engine {
             }
             let part = Part { opens: index == 0, closes: index + 1 == task.scripts.len() };
             let try_ = Try { run: task.run, mode: task.mode, attempt: task.attempt, token: &token };
-            let plain = self.session.as_mut().is_some_and(|session| std::mem::take(&mut session.plain));
+            let plain = self.take_plain();
             let message = Message::new(self, script, part, plain, &try_);
             failpoint::pass("before-script").await;
             let limit = retry::longest_lock_timeout(&self.target.locks, self.deadlock_timeout);

@@ -207,11 +207,16 @@ impl Engine {
 
     /// As [`Engine::query`], for those who tell faults apart.
     pub(super) async fn try_query(&mut self, sql: String) -> Result<Vec<Row>, Fault> {
-        if self.session.as_mut().is_some_and(|session| std::mem::take(&mut session.plain)) {
+        if self.take_plain() {
             // By itself: in one message, an error of the other would take it back.
             self.send_own(self.own_settings().join(";")).await?;
         }
         self.send_own(sql).await
+    }
+
+    /// Whether the session is as a script finds it. Whoever asks is about to change that.
+    pub(super) fn take_plain(&mut self) -> bool {
+        self.session.as_mut().is_some_and(|session| std::mem::take(&mut session.plain))
     }
 
     /// Sends a message of Belay's own in a session as it is.

@@ -1,8 +1,10 @@
 //! Planning and applying.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use crate::bench::{Bench, SHOP};
+use crate::support::memory;
 
 #[tokio::test]
 async fn a_folder_is_applied_once_and_a_second_time_there_is_nothing_to_do() {
@@ -233,20 +235,7 @@ async fn memory_is_bounded_by_the_largest_script_and_not_by_the_history() {
     for n in 1..=50 {
         bench.folder.write(&format!("{n}_big.sql"), format!("CREATE TABLE t_{n} (a int);\n/* {comment} */\n"));
     }
-    let mut child = bench.command(&["apply"]).stdout(Stdio::null()).spawn().expect("belay starts");
-    let status = format!("/proc/{}/status", child.id());
-    let mut most = 0;
-    let ended = loop {
-        let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let now: Option<u64> = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-        most = most.max(now.unwrap_or_default());
-        if let Some(ended) = child.try_wait().expect("its state") {
-            break ended;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-    };
-    assert!(ended.success(), "{ended}");
+    let most = memory::most_of(bench.command(&["apply"]).stdout(Stdio::null()), Duration::from_secs(120));
     assert_eq!(bench.value("SELECT count(*)::text FROM belay.history").await, "50");
     assert!(most > 0 && most < 100 * 1024, "{most} KiB at its most, for a folder of 200 MB");
 }

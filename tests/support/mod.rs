@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod gitops;
 pub mod invariants;
 pub mod link;
+pub mod memory;
 pub mod operator;
 pub mod pgbouncer;
 pub mod postgres;

@@ -9,10 +9,9 @@ use sqlx::AssertSqlSafe;
 
 use super::fleet::Finished;
 use super::{LATER, Place, at_once, counted};
-use crate::ready::resident;
 use crate::support::cluster::Namespace;
-use crate::support::eventually;
 use crate::support::operator::Operator;
+use crate::support::{eventually, memory};
 
 /// So many Migrations, each with a Database of its own.
 const COUNTS: [usize; 2] = [1_000, 10_000];
@@ -98,8 +97,8 @@ impl Column {
         .await;
         let writes = requests.iter().filter(|r| !matches!(r["verb"].as_str(), Some("get" | "list" | "watch"))).count();
         let column = Self {
-            rest: resident(&operator),
-            most: status(&operator, "VmHWM:"),
+            rest: memory::now(operator.id()).expect("the operator runs"),
+            most: memory::most(operator.id()).expect("the operator runs"),
             watches,
             seen,
             looked,
@@ -173,12 +172,6 @@ BEGIN
     UPDATE NEW.meta SET value = replace(value, 'ORIGINAL', 'CLAIMANT');
     UPDATE NEW.run SET holder = replace(holder, 'ORIGINAL', 'CLAIMANT');
 END $$";
-
-fn status(operator: &Operator, line: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", operator.id())).expect("the operator runs");
-    let value = status.lines().find_map(|one| one.strip_prefix(line)).unwrap_or_default();
-    value.split_whitespace().next().and_then(|kib| kib.parse().ok()).unwrap_or_default()
-}
 
 /// User and system time, by clock ticks of a hundredth.
 fn cpu(operator: &Operator) -> f64 {
