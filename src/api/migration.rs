@@ -91,6 +91,13 @@ pub struct Source {
     pub digest: Option<String>,
 }
 
+impl Source {
+    /// The names of the ConfigMaps that it reads, in order.
+    pub fn config_map_names(&self) -> impl Iterator<Item = &str> {
+        self.config_maps.iter().flatten().map(|reference| reference.name.as_str())
+    }
+}
+
 /// Whose names and marks the files have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "kebab-case")]

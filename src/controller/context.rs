@@ -13,10 +13,12 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, Resource, ResourceExt};
 
 use super::database::{Looks, Pins};
+use super::index::Index;
 use super::lease::Lead;
 use super::memory::Memory;
 use super::metrics::Metrics;
 use super::pace::Pace;
+use super::rest;
 use crate::api::{Migration, PostgresBackup, PostgresDatabase};
 use crate::health;
 
@@ -36,6 +38,9 @@ pub struct Context {
     pub migrations: Store<Watched<Migration>>,
     pub databases: Store<Watched<PostgresDatabase>>,
     pub backups: Store<Watched<PostgresBackup>>,
+    pub migrations_by_database: Index,
+    pub migrations_by_config_map: Index,
+    pub backups_by_database: Index,
     /// Set once Belay is asked to stop: nothing new is begun.
     pub draining: AtomicBool,
     /// Whether this replica is the one that acts.
@@ -45,7 +50,7 @@ pub struct Context {
     pub looks: Looks,
     /// What each Database is known to be.
     pub pins: Pins,
-    /// When what is well is looked at for the first time.
+    /// When a Migration that is well is looked at for the first time.
     pub pace: Pace,
     pub(super) wake: mpsc::UnboundedSender<ObjectRef<Watched<Migration>>>,
     pub(super) wake_database: mpsc::UnboundedSender<ObjectRef<Watched<PostgresDatabase>>>,
@@ -79,21 +84,14 @@ impl Context {
 
     /// The Migrations of a Database.
     pub fn migrations_of(&self, namespace: &str, database: &str) -> Vec<Arc<Migration>> {
-        self.migrations_where(|migration| {
-            migration.metadata.namespace.as_deref() == Some(namespace) && migration.spec.database_ref.name == database
-        })
-    }
-
-    /// The Migrations that `wanted` says yes to.
-    pub fn migrations_where(&self, wanted: impl Fn(&Migration) -> bool) -> Vec<Arc<Migration>> {
-        all(&self.migrations, wanted)
+        let names = self.migrations_by_database.of(namespace, database);
+        readable(&self.migrations, namespace, names, |migration| migration.spec.database_ref.name == database)
     }
 
     /// The Backups of a Database.
     pub fn backups_of(&self, namespace: &str, database: &str) -> Vec<Arc<PostgresBackup>> {
-        all(&self.backups, |backup: &PostgresBackup| {
-            backup.metadata.namespace.as_deref() == Some(namespace) && backup.spec.database_ref.name == database
-        })
+        let names = self.backups_by_database.of(namespace, database);
+        readable(&self.backups, namespace, names, |backup| backup.spec.database_ref.name == database)
     }
 
     /// Has a Migration looked at again.
@@ -122,14 +120,13 @@ impl Context {
         }
     }
 
-    /// A ConfigMap changed: every Migration that reads it reads it again.
-    pub fn config_map_changed(&self, namespace: &str, name: &str) {
+    /// A ConfigMap changed: every Migration that reads it reads it again; unless `all`, only those that are not at rest.
+    pub fn config_map_changed(&self, namespace: &str, name: &str, all: bool) {
+        let names = self.migrations_by_config_map.of(namespace, name);
         let reads = |migration: &Migration| {
-            let config_maps = migration.spec.source.config_maps.iter().flatten();
-            migration.metadata.namespace.as_deref() == Some(namespace)
-                && config_maps.map(|map| &map.name).any(|map| map == name)
+            migration.spec.source.config_map_names().any(|map| map == name) && (all || !rest::is_at_rest(migration))
         };
-        for migration in self.migrations_where(reads) {
+        for migration in readable(&self.migrations, namespace, names, reads) {
             if let Some(uid) = &migration.metadata.uid {
                 self.entry(uid).source_changed.store(true, Ordering::SeqCst);
             }
@@ -162,15 +159,17 @@ impl Context {
     }
 }
 
-/// The readable objects of a store that `wanted` says yes to.
-pub(super) fn all<K>(store: &Store<Watched<K>>, wanted: impl Fn(&K) -> bool) -> Vec<Arc<K>>
+/// The readable objects of these names that `wanted` says yes to.
+fn readable<K>(
+    store: &Store<Watched<K>>,
+    namespace: &str,
+    names: Vec<String>,
+    wanted: impl Fn(&K) -> bool,
+) -> Vec<Arc<K>>
 where
     K: Resource<Scope = NamespaceResourceScope> + Clone + 'static,
-    K::DynamicType: Eq + Hash + Clone,
+    K::DynamicType: Default + Eq + Hash + Clone,
 {
-    store
-        .state()
-        .iter()
-        .filter_map(|object| object.0.as_ref().ok().filter(|k| wanted(k)).cloned().map(Arc::new))
-        .collect()
+    let objects = names.iter().filter_map(|name| store.get(&ObjectRef::new(name).within(namespace)));
+    objects.filter_map(|object| object.0.as_ref().ok().filter(|k| wanted(k)).cloned().map(Arc::new)).collect()
 }

@@ -23,10 +23,14 @@ pub struct Memory {
     pub missing_since: Option<Timestamp>,
     /// When the status was last written.
     pub written_at: Option<Timestamp>,
+    /// The whole object, while a run needs what the cache does not keep.
+    pub whole: Option<Arc<Migration>>,
     settled: Option<(Key, Timestamp)>,
+    /// A ConfigMap of the source has changed, and what there is now was not dealt with yet.
+    source_changed: bool,
     source: Option<(i64, Arc<History>)>,
-    /// The status as it was last written, until the watch brings it back.
-    written: Option<MigrationStatus>,
+    /// The status as it was last written, until the watch brings it back, and the resource version that it has.
+    written: Option<Box<(MigrationStatus, Option<String>)>>,
 }
 
 impl Memory {
@@ -39,17 +43,27 @@ impl Memory {
     }
 
     /// The status as it was last written, or as the watch has it: a minute later that is what counts, also if it is another's.
-    pub fn status(&mut self, watched: Option<&MigrationStatus>, now: Timestamp) -> MigrationStatus {
-        let old = self.written_at.is_none_or(|at| now.duration_since(at) > WATCH_LAG);
-        if old || self.written.as_ref() == watched {
-            self.written = None;
-        }
-        self.written.clone().or(watched.cloned()).unwrap_or_default()
+    pub fn status(&mut self, watched: &Migration, now: Timestamp) -> MigrationStatus {
+        self.catch_up(watched, now);
+        let written = self.written.as_ref().map(|written| &written.0);
+        written.or(watched.status.as_ref()).cloned().unwrap_or_default()
     }
 
-    /// The status was written.
-    pub fn wrote(&mut self, status: MigrationStatus, now: Timestamp) {
-        self.written = Some(status);
+    /// Lets go of the status as it was last written, where the watch has brought it back.
+    pub fn catch_up(&mut self, watched: &Migration, now: Timestamp) {
+        let Some(written) = &self.written else { return };
+        let old = self.written_at.is_none_or(|at| now.duration_since(at) > WATCH_LAG);
+        // Versions of one kind of object are numbers that grow, in every API server.
+        let number = |version: &Option<String>| version.as_ref()?.parse::<u64>().ok();
+        let seen = number(&written.1).zip(number(&watched.metadata.resource_version));
+        if old || seen.is_some_and(|(written, seen)| seen >= written) {
+            self.written = None;
+        }
+    }
+
+    /// The status was written, and the object has that resource version since.
+    pub fn wrote(&mut self, status: MigrationStatus, version: Option<String>, now: Timestamp) {
+        self.written = Some(Box::new((status, version)));
         self.written_at = Some(now);
     }
 
@@ -69,14 +83,36 @@ impl Memory {
         self.source = migration.metadata.generation.zip(history.cloned());
     }
 
-    /// A ConfigMap changed, or the run is over: the source is read anew.
-    pub fn forget_source(&mut self) {
+    /// A ConfigMap changed: the source is read anew.
+    pub fn source_changed(&mut self) {
         self.source = None;
+        self.source_changed = true;
+    }
+
+    /// No run is in progress: what only a run needs is not worth its memory.
+    pub fn rest(&mut self) {
+        self.source = None;
+        self.whole = None;
     }
 
     /// Until when nothing is to be done with these inputs.
-    pub fn settled_until(&self, key: &Key) -> Option<Timestamp> {
-        self.settled.as_ref().filter(|(settled, _)| settled == key).map(|(_, until)| *until)
+    pub fn settled_until(&mut self, key: &Key) -> Option<Timestamp> {
+        let (_, until) = self.settled.as_ref().filter(|(settled, _)| settled == key)?;
+        let until = *until;
+        self.source_changed &= !self.was_read(key);
+        Some(until)
+    }
+
+    /// Whether the source of `key` is the one that was read last.
+    fn was_read(&self, key: &Key) -> bool {
+        self.source.as_ref().is_some_and(|(_, read)| Some(read.digest()) == key.source_digest.as_deref())
+    }
+
+    /// The same, for what is known without reading the source, which has not changed.
+    pub fn rests_until(&self, key: &Key) -> Option<Timestamp> {
+        let (settled, until) = self.settled.as_ref().filter(|_| self.run.is_none() && !self.source_changed)?;
+        let key = Key { source_digest: settled.source_digest.clone(), ..key.clone() };
+        (*settled == key).then_some(*until)
     }
 
     /// Whether nothing is known yet of what was done: the object is new, or this process is.
@@ -87,6 +123,7 @@ impl Memory {
     /// The inputs of `key` were dealt with.
     pub fn settle(&mut self, key: Key, settle: Settle) {
         self.attempts = if settle.failed { self.attempts.saturating_add(1) } else { 0 };
+        self.source_changed &= !self.was_read(&key);
         self.settled = Some((key, settle.until));
     }
 
@@ -129,5 +166,67 @@ mod tests {
         assert_eq!(tell(&mut restarted, Reason::ConnectionFailed, 400), 300);
         assert_eq!(tell(&mut restarted, Reason::Succeeded, 410), 0);
         assert_eq!(tell(&mut restarted, Reason::ConnectionFailed, 500), 0, "what recovered begins anew");
+    }
+
+    fn migration(version: &str) -> Migration {
+        serde_json::from_value(serde_json::json!({
+            "apiVersion": "belay.dev/v1alpha1", "kind": "Migration",
+            "metadata": { "name": "m", "generation": 1, "resourceVersion": version },
+            "spec": { "databaseRef": { "name": "d" }, "source": { "inline": {} } },
+            "status": { "version": version },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_status_that_was_written_counts_until_the_watch_brings_it_or_a_later_one() {
+        let now = Timestamp::now();
+        let mut memory = Memory::default();
+        let version = |memory: &mut Memory, watched: &str, now| memory.status(&migration(watched), now).version;
+        let mut write = |memory: &mut Memory| {
+            let status = MigrationStatus { version: Some("written".into()), ..MigrationStatus::default() };
+            memory.wrote(status, Some("100".into()), now);
+        };
+        write(&mut memory);
+        assert_eq!(version(&mut memory, "99", now).as_deref(), Some("written"));
+        assert_eq!(version(&mut memory, "100", now).as_deref(), Some("100"));
+        assert_eq!(version(&mut memory, "99", now).as_deref(), Some("99"), "it is let go of");
+        write(&mut memory);
+        assert_eq!(version(&mut memory, "1000", now).as_deref(), Some("1000"), "a finalizer went, say");
+        write(&mut memory);
+        assert_eq!(version(&mut memory, "99", now + WATCH_LAG * 2).as_deref(), Some("99"));
+    }
+
+    #[test]
+    fn a_source_that_changed_is_not_at_rest_until_what_it_is_now_was_dealt_with() {
+        let history = |sql: &str| {
+            let files = [("1_a.sql".to_owned(), sql.as_bytes().to_vec())];
+            Arc::new(History::from_files(files).unwrap())
+        };
+        let (old, new) = (history("select 1"), history("select 2"));
+        let key = |history: &History| Key { source_digest: Some(history.digest().to_owned()), ..Key::default() };
+        let settle = Settle { until: Timestamp::MAX, failed: false };
+        let mut memory = Memory::default();
+        memory.keep_source(&migration("1"), Some(&old));
+        memory.settle(key(&old), settle);
+        memory.rest();
+        assert!(memory.rests_until(&Key::default()).is_some(), "whatever the digest is");
+        assert!(memory.rests_until(&Key { generation: 7, ..Key::default() }).is_none());
+
+        memory.source_changed();
+        assert!(memory.rests_until(&Key::default()).is_none());
+        // The run that was under way is about the old one.
+        memory.keep_source(&migration("1"), Some(&new));
+        memory.settle(key(&old), settle);
+        assert!(memory.rests_until(&Key::default()).is_none());
+        assert!(memory.settled_until(&key(&new)).is_none());
+        memory.settle(key(&new), settle);
+        assert!(memory.rests_until(&Key::default()).is_some());
+
+        // A change to what it was before.
+        memory.source_changed();
+        memory.keep_source(&migration("1"), Some(&new));
+        assert!(memory.settled_until(&key(&new)).is_some());
+        assert!(memory.rests_until(&Key::default()).is_some());
     }
 }

@@ -10,6 +10,7 @@ mod crds;
 mod database;
 mod finalizer;
 mod gate;
+mod index;
 mod invalid;
 mod lease;
 mod memory;
@@ -18,6 +19,7 @@ pub mod migration;
 mod pace;
 mod pin;
 mod probes;
+mod rest;
 mod status;
 mod watch;
 
@@ -120,6 +122,9 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
         migrations,
         databases,
         backups,
+        migrations_by_database: index::Index::default(),
+        migrations_by_config_map: index::Index::default(),
+        backups_by_database: index::Index::default(),
         draining: AtomicBool::new(false),
         lead: lead.clone(),
         metrics: metrics::Metrics::default(),

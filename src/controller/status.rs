@@ -22,11 +22,11 @@ where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
     S: Serialize,
 {
-    put(object, old, new, None, client).await
+    put(object, old, new, None, client).await.map(|_| ())
 }
 
 /// The same, where the object still says what `old` says of `conditions`' Ready: what was sent by a former leader, and was under
-/// way until another had the Lease and wrote, must not take that one's place.
+/// way until another had the Lease and wrote, must not take that one's place. Gives the resource version that it has since.
 ///
 /// # Errors
 /// Also when it says something else by now ([`is_overtaken`]).
@@ -36,7 +36,7 @@ pub async fn write_over<K, S>(
     conditions: &[Condition],
     new: &S,
     client: &Client,
-) -> Result<(), kube::Error>
+) -> Result<Option<String>, kube::Error>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
     S: Serialize,
@@ -55,7 +55,13 @@ pub fn is_overtaken(error: &kube::Error) -> bool {
     status.code == 422 && status.details.as_ref().is_none_or(|details| details.causes.is_empty())
 }
 
-async fn put<K, S>(object: &K, old: &S, new: &S, said: Option<Value>, client: &Client) -> Result<(), kube::Error>
+async fn put<K, S>(
+    object: &K,
+    old: &S,
+    new: &S,
+    said: Option<Value>,
+    client: &Client,
+) -> Result<Option<String>, kube::Error>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
     S: Serialize,
@@ -63,7 +69,7 @@ where
     let status = serde_json::to_value(new).map_err(kube::Error::SerdeError)?;
     let before = serde_json::to_value(old).map_err(kube::Error::SerdeError)?;
     if timeless(status.clone()) == timeless(before) {
-        return Ok(());
+        return Ok(None);
     }
     let api = Api::<K>::namespaced(client.clone(), &object.namespace().unwrap_or_default());
     let same = json!({ "op": "test", "path": "/metadata/uid", "value": object.uid() });
@@ -71,7 +77,7 @@ where
     let patch: Vec<_> = [Some(same), said, Some(told)].into_iter().flatten().collect();
     let patch = serde_json::from_value(Value::Array(patch)).map_err(kube::Error::SerdeError)?;
     let name = object.name_any();
-    let written = api.patch_status(&name, &PatchParams::default(), &Patch::Json::<()>(patch)).await.map(|_| ());
+    let written = api.patch_status(&name, &PatchParams::default(), &Patch::Json::<()>(patch)).await;
     let is_there = match &written {
         Err(kube::Error::Api(error)) if error.code == 404 => false,
         Err(error) if is_overtaken(error) => {
@@ -81,9 +87,9 @@ where
     };
     if !is_there {
         tracing::debug!(name, "the status has no object any more");
-        return Ok(());
+        return Ok(None);
     }
-    written
+    Ok(written?.resource_version())
 }
 
 /// Whether two statuses say the same, whenever they said it.

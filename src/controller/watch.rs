@@ -14,8 +14,8 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::SetOnce;
 
-use super::Context;
 use super::context::Watched;
+use super::{Context, rest};
 use crate::api::{Migration, PostgresBackup, PostgresDatabase};
 
 /// Set once a watch has read everything. (`Store::wait_until_ready` serves one waiter, and the controller is that one.)
@@ -45,8 +45,12 @@ impl Scope {
 /// readable or not. One that is
 /// gone has its run cancelled, and wakes those that it kept from the same Database.
 pub fn migrations(context: Arc<Context>, scope: &Scope, writer: Writer<Watched<Migration>>) -> Trigger<Migration> {
-    let stream = cached(scope.api(&context.client), writer);
+    let stream = cached(scope.api(&context.client), rest::prune, writer);
     let gone = move |event: &watcher::Event<Watched<Migration>>| {
+        context.migrations_by_database.follow(event, |m| vec![m.spec.database_ref.name.clone()]);
+        context
+            .migrations_by_config_map
+            .follow(event, |m| m.spec.source.config_map_names().map(str::to_owned).collect());
         let watcher::Event::Delete(migration) = event else { return };
         context.forget(&migration.uid().unwrap_or_default());
         if let Ok(readable) = &migration.0 {
@@ -70,7 +74,7 @@ pub fn databases(
         .combine(readable);
     let gone = context.clone();
     Box::pin(
-        cached(scope.api(&context.client), writer)
+        cached(scope.api(&context.client), |_| {}, writer)
             .inspect_ok(move |event| {
                 note(event, &synced);
                 if let watcher::Event::Delete(database) = event {
@@ -96,8 +100,13 @@ pub fn backups(
     writer: Writer<Watched<PostgresBackup>>,
     synced: Synced,
 ) -> Trigger<PostgresBackup> {
-    let stream =
-        cached(scope.api(&context.client), writer).inspect_ok(move |event| note(event, &synced)).touched_objects();
+    let index = context.clone();
+    let stream = cached(scope.api(&context.client), |_| {}, writer)
+        .inspect_ok(move |event| {
+            note(event, &synced);
+            index.backups_by_database.follow(event, |backup| vec![backup.spec.database_ref.name.clone()]);
+        })
+        .touched_objects();
     Box::pin(stream.inspect_ok(move |backup| {
         if let Ok(readable) = &backup.0 {
             let (namespace, database) = (backup.namespace().unwrap_or_default(), &readable.spec.database_ref.name);
@@ -107,14 +116,19 @@ pub fn backups(
     }))
 }
 
-/// ConfigMaps, by their metadata, none of which is kept: a change wakes the Migrations that read them.
+/// ConfigMaps, by their metadata, none of which is kept: a change wakes the Migrations that read them. What there is at the start
+/// wakes only those that are not at rest: the others are all looked at soon anyway.
 pub async fn config_maps(context: Arc<Context>, scope: Scope) {
+    let mut synced = false;
     watcher(scope.api::<PartialObjectMeta<ConfigMap>>(&context.client), config())
         .default_backoff()
-        .touched_objects()
-        .for_each(|config_map| {
-            if let Ok(config_map) = config_map {
-                context.config_map_changed(&config_map.namespace().unwrap_or_default(), &config_map.name_any());
+        .for_each(|event| {
+            match event {
+                Ok(watcher::Event::InitDone) => synced = true,
+                Ok(watcher::Event::Apply(map) | watcher::Event::Delete(map) | watcher::Event::InitApply(map)) => {
+                    context.config_map_changed(&map.namespace().unwrap_or_default(), &map.name_any(), synced);
+                }
+                _ => {}
             }
             future::ready(())
         })
@@ -139,13 +153,20 @@ fn config() -> watcher::Config {
 
 fn cached<K>(
     api: Api<DeserializeGuard<K>>,
+    prune_more: impl Fn(&mut K) + Send,
     writer: Writer<DeserializeGuard<K>>,
 ) -> impl Stream<Item = watcher::Result<watcher::Event<DeserializeGuard<K>>>> + Send
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     K::DynamicType: Default + Eq + Hash + Clone + Send,
 {
-    watcher(api, config()).default_backoff().modify(prune).reflect(writer)
+    let pruned = move |object: &mut DeserializeGuard<K>| {
+        prune(object);
+        if let Ok(readable) = &mut object.0 {
+            prune_more(readable);
+        }
+    };
+    watcher(api, config()).default_backoff().modify(pruned).reflect(writer)
 }
 
 /// A status, too, can be what an object could not be read for; and the schema can change below it.

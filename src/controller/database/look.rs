@@ -36,27 +36,50 @@ pub struct Seen {
     pub version: Option<Version>,
 }
 
+impl Look {
+    /// A look that was asked for so often, and what it saw; one that saw something holds for that long.
+    fn new(
+        database: &PostgresDatabase,
+        asked: u64,
+        seen: Result<Seen, Trouble>,
+        holds: Duration,
+        context: &Context,
+        now: Timestamp,
+    ) -> Self {
+        let seen = seen.and_then(|seen| super::pinned(database, seen, context));
+        // A server that fails is looked at often.
+        let wait = if seen.is_ok() { holds } else { RETRY };
+        let told = || database.status.as_ref().and_then(|status| conditions::missing_since(&status.conditions));
+        let before = context.looks.failing_since(&database.uid().unwrap_or_default()).or_else(told);
+        Self {
+            generation: database.metadata.generation,
+            asked,
+            failing_since: seen.is_err().then(|| before.unwrap_or(now)),
+            until: now
+                .saturating_add(SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX))
+                .unwrap_or(Timestamp::MAX),
+            seen,
+        }
+    }
+
+    /// What a run of its Migration saw. It holds until that one's next look, and a little longer.
+    pub fn by_run(database: &PostgresDatabase, seen: Seen, context: &Context, now: Timestamp) -> Self {
+        let asked = context.looks.asked(&database.uid().unwrap_or_default());
+        Self::new(database, asked, Ok(seen), by_migration(database), context, now)
+    }
+}
+
+/// How long a Database waits for the next look of its Migration, which comes at the interval, spread by a tenth either way.
+pub fn by_migration(database: &PostgresDatabase) -> Duration {
+    database.spec.interval.get().mul_f64(1.25).max(Duration::from_secs(2))
+}
+
 /// Looks at the server.
 pub async fn look(database: &PostgresDatabase, context: &Context, now: Timestamp) -> Look {
-    let uid = database.uid().unwrap_or_default();
-    let asked = context.looks.asked(&uid);
-    let seen = see(database, context).await.and_then(|seen| super::pinned(database, seen, context));
-    // A server that fails is looked at often; one that answers, at the interval, spread by a tenth either way.
-    let wait = match &seen {
-        Ok(_) => database.spec.interval.get().mul_f64(0.9 + 0.2 * rand::random::<f64>()).max(Duration::from_secs(1)),
-        Err(_) => RETRY,
-    };
-    let told = || database.status.as_ref().and_then(|status| conditions::missing_since(&status.conditions));
-    let before = context.looks.failing_since(&uid).or_else(told);
-    Look {
-        generation: database.metadata.generation,
-        asked,
-        failing_since: seen.is_err().then(|| before.unwrap_or(now)),
-        until: now
-            .saturating_add(SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX))
-            .unwrap_or(Timestamp::MAX),
-        seen,
-    }
+    let asked = context.looks.asked(&database.uid().unwrap_or_default());
+    let seen = see(database, context).await;
+    let interval = database.spec.interval.get().mul_f64(0.9 + 0.2 * rand::random::<f64>()).max(Duration::from_secs(1));
+    Look::new(database, asked, seen, interval, context, now)
 }
 
 async fn see(database: &PostgresDatabase, context: &Context) -> Result<Seen, Trouble> {

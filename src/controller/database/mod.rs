@@ -17,17 +17,23 @@ use kube::runtime::reflector::ObjectRef;
 
 use super::context::Watched;
 use super::migration::Trouble;
+use super::pace::Pace;
 use super::pin::{self, Pin};
-use super::{Context, invalid, watch};
+use super::{Context, invalid, rest, watch};
 use crate::api::{ACCEPT, PostgresDatabase, conditions};
-use look::{Look, Seen};
+use look::Look;
+pub use look::Seen;
 
 /// As many servers are looked at at once.
 const CONCURRENCY: u16 = 8;
 
 /// What was last seen of each Database, by UID.
 #[derive(Default)]
-pub struct Looks(Mutex<HashMap<String, Asked>>);
+pub struct Looks {
+    asked: Mutex<HashMap<String, Asked>>,
+    /// When what is well is looked at for the first time.
+    pace: Pace,
+}
 
 /// The last look at a Database, and how often one was asked for.
 #[derive(Default)]
@@ -40,7 +46,7 @@ struct Asked {
 
 impl Looks {
     fn of<T>(&self, uid: &str, read: impl FnOnce(&mut Asked) -> T) -> T {
-        let mut looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut looks = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         read(looks.entry(uid.to_owned()).or_default())
     }
 
@@ -51,7 +57,7 @@ impl Looks {
 
     /// The object is gone.
     pub fn forget(&self, uid: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
 
     /// How often a look was asked for.
@@ -73,9 +79,9 @@ impl Looks {
     }
 
     /// Until when a Database that is well can wait for the first look that this process takes.
-    fn due(&self, uid: &str, next: impl FnOnce() -> Timestamp) -> Option<Timestamp> {
+    fn due(&self, uid: &str, now: Timestamp) -> Option<Timestamp> {
         self.of(uid, |asked| {
-            let (times, due) = *asked.due.get_or_insert_with(|| (asked.times, next()));
+            let (times, due) = *asked.due.get_or_insert_with(|| (asked.times, self.pace.next(now)));
             (asked.look.is_none() && asked.times == times).then_some(due)
         })
     }
@@ -145,9 +151,12 @@ async fn reconcile(watched: Arc<Watched<PostgresDatabase>>, context: Arc<Context
     let look = match context.looks.fresh(&uid, database.metadata.generation, now) {
         Some(look) => look,
         None => {
-            let due = is_well(database).then(|| context.looks.due(&uid, || context.pace.next(now))).flatten();
+            let due = is_well(database).then(|| context.looks.due(&uid, now)).flatten();
             if let Some(due) = due.filter(|due| now < *due) {
                 return Ok(Action::requeue(until(due, now)));
+            }
+            if due.is_some() && waits_for_migration(database, &context) {
+                return Ok(Action::requeue(look::by_migration(database)));
             }
             let look = look::look(database, &context, now).await;
             context.looks.keep(&uid, look.clone());
@@ -156,6 +165,18 @@ async fn reconcile(watched: Arc<Watched<PostgresDatabase>>, context: Arc<Context
     };
     report::report(database, &look, &context, now).await?;
     Ok(Action::requeue(until(look.until, Timestamp::now())))
+}
+
+/// A run has seen what a look would: the server need not be looked at once more.
+pub fn saw(database: &PostgresDatabase, seen: Seen, context: &Context) {
+    let look = Look::by_run(database, seen, context, Timestamp::now());
+    context.looks.keep(&database.uid().unwrap_or_default(), look);
+}
+
+/// Whether a Migration that is at rest, and is looked at in its turn, will tell what there is to see.
+fn waits_for_migration(database: &PostgresDatabase, context: &Context) -> bool {
+    let migrations = context.migrations_of(&database.namespace().unwrap_or_default(), &database.name_any());
+    migrations.iter().any(|migration| rest::is_at_rest(migration))
 }
 
 /// Whether the last look of whichever Belay found nothing wrong.

@@ -13,7 +13,7 @@ use super::run::{Order, Run, Setting};
 use crate::api::{Migration, PostgresBackup, RUN_FINALIZER};
 use crate::backup;
 use crate::controller::memory::Memory;
-use crate::controller::{Context, finalizer};
+use crate::controller::{Context, database, finalizer};
 
 /// Carries out the decision's step.
 ///
@@ -69,7 +69,7 @@ pub async fn act(
         Step::Forget => {
             memory.run = None;
             let_go(&migration.metadata, context).await?;
-            context.look_at_database(&o.namespace, &o.database_name);
+            tell_database(&o, context);
             // Where the finalizer went, the watch brings the object back.
             if !o.has_finalizer {
                 context.wake(&o.namespace, &o.name);
@@ -77,6 +77,18 @@ pub async fn act(
         }
     }
     Ok(())
+}
+
+/// The Database's status tells what the run saw last; where it saw nothing, the server is looked at.
+fn tell_database(o: &Observed, context: &Context) {
+    let seen = o.run.as_ref().filter(|run| run.key.database_generation == o.key.database_generation);
+    match (&o.database, seen.and_then(|run| run.seen.clone())) {
+        (Ok(database), Some(seen)) => {
+            database::saw(database, seen, context);
+            context.tell_database(&o.namespace, &o.database_name);
+        }
+        _ => context.look_at_database(&o.namespace, &o.database_name),
+    }
 }
 
 /// Starts a run; one that a former Belay began, and that the status still shows, goes on under its own name.

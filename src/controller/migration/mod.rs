@@ -34,7 +34,8 @@ pub use observe::{Key, Trouble};
 pub use run::Run;
 
 use super::context::Watched;
-use super::{Context, invalid, watch};
+use super::memory::Memory;
+use super::{Context, invalid, rest, watch};
 use crate::api::Migration;
 
 /// As many Migrations are reconciled at once; runs, which wait for servers, are not bounded by it.
@@ -70,12 +71,21 @@ async fn reconcile(watched: Arc<Watched<Migration>>, context: Arc<Context>) -> R
     let entry = context.entry(&migration.uid().unwrap_or_default());
     let mut memory = entry.memory.lock().await;
     if entry.source_changed.swap(false, Ordering::SeqCst) {
-        memory.forget_source();
+        memory.source_changed();
     }
     // Belay may have been asked to stop while this waited for the memory.
     if context.rests() {
         return Ok(Action::await_change());
     }
+    let now = Timestamp::now();
+    if let Some(until) = rests_until(migration, &context, &mut memory, now) {
+        return Ok(Action::requeue(until.duration_since(now).try_into().unwrap_or_default()));
+    }
+    let Some(whole) = rest::whole(migration, memory.whole.take(), &context).await? else {
+        return Ok(Action::await_change());
+    };
+    memory.whole = Some(whole.clone());
+    let migration = whole.as_ref();
     let observed = observe::observe(migration, &context, &mut memory).await;
     let now = Timestamp::now();
     let decision = decide::decide(&observed, now);
@@ -84,10 +94,24 @@ async fn reconcile(watched: Arc<Watched<Migration>>, context: Arc<Context>) -> R
     let requeue = decision.requeue;
     act::act(migration, observed, decision, &context, &mut memory).await?;
     if memory.run.is_none() {
-        // At rest it is not worth its memory.
-        memory.forget_source();
+        memory.rest();
     }
     Ok(requeue.map_or_else(Action::await_change, Action::requeue))
+}
+
+/// Until when one that is at rest needs no look: it was dealt with, and nothing has changed since. What a former Belay, or
+/// another replica, has seen to is looked at in its turn.
+fn rests_until(migration: &Migration, context: &Context, memory: &mut Memory, now: Timestamp) -> Option<Timestamp> {
+    if !rest::is_at_rest(migration) {
+        return None;
+    }
+    let known = migration.status.as_ref().and_then(|status| status.source_digest.clone());
+    let key = observe::key(migration, known, context);
+    if memory.is_fresh() {
+        memory.settle(key.clone(), Settle { until: context.pace.next(now), failed: false });
+    }
+    memory.catch_up(migration, now);
+    memory.rests_until(&key).filter(|until| now < *until)
 }
 
 /// A run that waits for an order would wait for ever, and hold its lock: it is let go of. One in the middle of a step goes on to

@@ -6,7 +6,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::decide::Settle;
 use super::run::View;
 use crate::api::{
     Adopt, BackupWhen, Failure, Migration, MigrationStatus, OutOfOrder, PostgresBackup, PostgresDatabase, REQUESTED_AT,
@@ -122,7 +121,7 @@ impl Observed {
 pub async fn observe(migration: &Migration, context: &Context, memory: &mut Memory) -> Observed {
     let namespace = migration.namespace().unwrap_or_default();
     let spec = &migration.spec;
-    let status = memory.status(migration.status.as_ref(), Timestamp::now());
+    let status = memory.status(migration, Timestamp::now());
     let database_name = spec.database_ref.name.clone();
     let database = context.database(&namespace, &database_name).ok_or_else(|| Trouble {
         reason: Reason::DatabaseNotFound,
@@ -144,26 +143,16 @@ pub async fn observe(migration: &Migration, context: &Context, memory: &mut Memo
     };
     memory.keep_source(migration, source.as_ref().ok());
 
-    let (pin, accepted) = database.as_ref().map(|database| context.pins.get(database)).unwrap_or_default();
     let request = request(migration).filter(|request| status.last_handled_requested_at.as_ref() != Some(&request.text));
-    let key = Key {
-        generation: migration.metadata.generation.unwrap_or_default(),
-        database_generation: database.as_ref().ok().and_then(|db| db.metadata.generation).unwrap_or_default(),
-        source_digest: source.as_ref().ok().map(|history| history.digest().to_string()),
-        request: migration.annotations().get(REQUESTED_AT).cloned(),
-        accepted,
-    };
-    if memory.is_fresh() && request.is_none() && is_well(migration, &status, &key) {
-        // A former Belay has seen to it.
-        memory.settle(key.clone(), Settle { until: context.pace.next(Timestamp::now()), failed: false });
-    }
+    let pin = database.as_ref().map(|database| context.pins.get(database).0).unwrap_or_default();
+    let key = key(migration, source.as_ref().ok().map(|history| history.digest().to_string()), context);
     Observed {
         claimant: format!("{}/{namespace}/{}", context.cluster, migration.name_any()),
         name: migration.name_any(),
         deleting: migration.metadata.deletion_timestamp.is_some(),
         has_finalizer: migration.finalizers().iter().any(|finalizer| finalizer == RUN_FINALIZER),
         suspend: spec.suspend,
-        config_maps: spec.source.config_maps.iter().flatten().map(|reference| reference.name.clone()).collect(),
+        config_maps: spec.source.config_map_names().map(str::to_owned).collect(),
         has_health_checks: !spec.health_checks.is_empty(),
         backup_override: spec.backup.as_ref().map(|backup| backup.when),
         health_passed: conditions::is_current(&status.conditions, conditions::HEALTHY, key.generation)
@@ -186,13 +175,17 @@ pub async fn observe(migration: &Migration, context: &Context, memory: &mut Memo
     }
 }
 
-/// Whether the status says of these inputs that nothing is to be done.
-fn is_well(migration: &Migration, status: &MigrationStatus, key: &Key) -> bool {
-    conditions::is_current(&status.conditions, conditions::READY, key.generation)
-        && status.source_digest == key.source_digest
-        && status.run.is_none()
-        && migration.finalizers().is_empty()
-        && migration.metadata.deletion_timestamp.is_none()
+/// What a run on `migration` is about, where its source has this digest.
+pub fn key(migration: &Migration, source_digest: Option<String>, context: &Context) -> Key {
+    let namespace = migration.namespace().unwrap_or_default();
+    let database = context.database(&namespace, &migration.spec.database_ref.name);
+    Key {
+        generation: migration.metadata.generation.unwrap_or_default(),
+        database_generation: database.as_ref().and_then(|db| db.metadata.generation).unwrap_or_default(),
+        source_digest,
+        request: migration.annotations().get(REQUESTED_AT).cloned(),
+        accepted: database.map(|database| context.pins.get(&database).1).unwrap_or_default(),
+    }
 }
 
 /// The annotation, where it is a time; anything else asks for nothing.

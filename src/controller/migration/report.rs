@@ -48,12 +48,12 @@ pub async fn report(
     if written.as_ref().is_err_and(status::is_overtaken) {
         memory.was_overtaken();
     }
-    written?;
+    let version = written?;
     count(o, &status, context, now);
     if conditions::reason_of(&o.status.conditions, READY) != Some(say.reason) {
         announce(migration, say, context);
     }
-    memory.wrote(status, now);
+    memory.wrote(status, version, now);
     Ok(())
 }
 

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::observe::{Key, Trouble};
 use crate::api::{Failure, HealthCheck, PostgresDatabase, Reason, TransactionMode, WaitingOn};
 use crate::controller::connection;
+use crate::controller::database::Seen;
 use crate::health::{self, Verdict};
 use crate::plan::{Ledger, Plan};
 use crate::postgres::{Blocker, Engine, Holder, Identity, PostgresError, Progress, RunContext, RunIntent};
@@ -44,6 +45,8 @@ pub struct View {
     pub wrote: bool,
     /// The PostgresBackup below the run.
     pub below: Option<String>,
+    /// What a look at its Database would have seen when it was closed.
+    pub seen: Option<Seen>,
 }
 
 /// What a run is doing.
@@ -142,6 +145,7 @@ impl Run {
             trouble: None,
             wrote: false,
             below: None,
+            seen: None,
         }));
         let (orders, inbox) = mpsc::unbounded_channel();
         let cancel = CancellationToken::new();
@@ -252,6 +256,8 @@ impl Task {
                 }
                 Some(Order::Close { outcome }) => {
                     self.finish(outcome).await;
+                    let seen = self.see().await;
+                    self.show(|view| view.seen = seen);
                     true
                 }
             };
@@ -361,6 +367,14 @@ impl Task {
             // The query of a check that is cut off leaves a connection that is only good to be closed.
             () = self.cancel.cancelled() => Err(closed()),
         }
+    }
+
+    /// What a look at the Database would see, without a connection of its own.
+    async fn see(&mut self) -> Option<Seen> {
+        let inspection = lock(&self.view).inspection.clone()?;
+        let size_bytes = self.engine.as_mut()?.size_bytes().await.ok()?;
+        let version = inspection.ledger.current().map(|row| row.version.clone());
+        Some(Seen { identity: inspection.identity.clone(), size_bytes, version })
     }
 
     /// Writes the outcome to the ledger, if the run changed anything.

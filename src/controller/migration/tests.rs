@@ -86,6 +86,7 @@ fn view() -> View {
         trouble: None,
         wrote: false,
         below: None,
+        seen: None,
     }
 }
 

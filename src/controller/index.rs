@@ -1,0 +1,77 @@
+//! Which objects refer to which: looked up, where every event would else be compared with every object.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, PoisonError};
+
+use kube::runtime::watcher::Event;
+use kube::{Resource, ResourceExt};
+
+use super::context::Watched;
+
+/// The names of the objects that refer to an object of another kind, by the namespace that they share and that one's name.
+///
+/// An object that refers elsewhere by now, or is gone, may still be named: whoever looks it up sees what it says.
+#[derive(Debug, Default)]
+pub struct Index(Mutex<HashMap<(String, String), BTreeSet<String>>>);
+
+impl Index {
+    /// Follows a watch. `refers`: to whom an object does.
+    pub fn follow<K: Resource>(&self, event: &Event<Watched<K>>, refers: impl Fn(&K) -> Vec<String>)
+    where
+        Watched<K>: ResourceExt,
+    {
+        let (Event::Apply(object) | Event::InitApply(object) | Event::Delete(object)) = event else { return };
+        let Ok(readable) = &object.0 else { return };
+        let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+        let mut index = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for to in refers(readable) {
+            let key = (namespace.clone(), to);
+            if !matches!(event, Event::Delete(_)) {
+                index.entry(key).or_default().insert(name.clone());
+            } else if let Some(names) = index.get_mut(&key) {
+                names.remove(&name);
+                if names.is_empty() {
+                    index.remove(&key);
+                }
+            }
+        }
+    }
+
+    /// Who refers to `name`.
+    pub fn of(&self, namespace: &str, name: &str) -> Vec<String> {
+        let index = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        index.get(&(namespace.to_owned(), name.to_owned())).into_iter().flatten().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Migration;
+    use kube::core::DeserializeGuard;
+
+    fn migration(name: &str, database: &str) -> Watched<Migration> {
+        DeserializeGuard(Ok(serde_json::from_value(serde_json::json!({
+            "apiVersion": "belay.dev/v1alpha1", "kind": "Migration", "metadata": { "name": name, "namespace": "shop" },
+            "spec": { "databaseRef": { "name": database }, "source": { "inline": {} } },
+        }))
+        .unwrap()))
+    }
+
+    #[test]
+    fn an_object_is_found_by_what_it_refers_to_until_it_is_gone() {
+        let index = Index::default();
+        let refers = |migration: &Migration| vec![migration.spec.database_ref.name.clone()];
+        let follow = |event: &Event<Watched<Migration>>| index.follow(event, refers);
+        follow(&Event::InitApply(migration("a", "one")));
+        follow(&Event::Apply(migration("b", "one")));
+        follow(&Event::Apply(migration("b", "one")));
+        follow(&Event::Apply(migration("c", "two")));
+        assert_eq!(index.of("shop", "one"), ["a", "b"]);
+        assert_eq!(index.of("elsewhere", "one"), [""; 0]);
+        follow(&Event::Delete(migration("a", "one")));
+        assert_eq!(index.of("shop", "one"), ["b"]);
+        follow(&Event::Delete(migration("b", "one")));
+        assert_eq!(index.of("shop", "one"), [""; 0]);
+    }
+}
