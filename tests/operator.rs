@@ -7,6 +7,8 @@ mod claims;
 mod connections;
 #[path = "operator/deaths.rs"]
 mod deaths;
+#[path = "operator/fleet.rs"]
+mod fleet;
 #[path = "generate/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "only helm is wanted here")]
 mod generate;

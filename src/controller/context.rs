@@ -19,6 +19,7 @@ use super::memory::Memory;
 use super::metrics::Metrics;
 use super::pace::Pace;
 use super::rest;
+use super::turns::Turns;
 use crate::api::{Migration, PostgresBackup, PostgresDatabase};
 use crate::health;
 
@@ -52,6 +53,8 @@ pub struct Context {
     pub pins: Pins,
     /// When a Migration that is well is looked at for the first time.
     pub pace: Pace,
+    /// Who may connect to which server.
+    pub turns: Turns,
     pub(super) wake: mpsc::UnboundedSender<ObjectRef<Watched<Migration>>>,
     pub(super) wake_database: mpsc::UnboundedSender<ObjectRef<Watched<PostgresDatabase>>>,
     pub(super) memories: Mutex<HashMap<String, Arc<Entry>>>,

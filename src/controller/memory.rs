@@ -183,7 +183,7 @@ mod tests {
         let now = Timestamp::now();
         let mut memory = Memory::default();
         let version = |memory: &mut Memory, watched: &str, now| memory.status(&migration(watched), now).version;
-        let mut write = |memory: &mut Memory| {
+        let write = |memory: &mut Memory| {
             let status = MigrationStatus { version: Some("written".into()), ..MigrationStatus::default() };
             memory.wrote(status, Some("100".into()), now);
         };

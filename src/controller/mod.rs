@@ -21,6 +21,7 @@ mod pin;
 mod probes;
 mod rest;
 mod status;
+mod turns;
 mod watch;
 
 use std::collections::HashMap;
@@ -131,6 +132,7 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
         looks: database::Looks::default(),
         pins: database::Pins::default(),
         pace: pace::Pace::default(),
+        turns: turns::Turns::default(),
         wake,
         wake_database,
         memories: Mutex::new(HashMap::new()),

@@ -48,32 +48,29 @@ pub fn prune(migration: &mut Migration) {
     status.conditions.shrink_to_fit();
 }
 
-/// Whether it was taken out of the cache, and was pruned there.
-fn is_pruned(migration: &Migration) -> bool {
+/// Whether it was pruned: the cache does not have all of it.
+pub fn is_pruned(migration: &Migration) -> bool {
     let conditions = migration.status.iter().flat_map(|status| &status.conditions);
     is_at_rest(migration) && conditions.into_iter().all(|ready| ready.message.is_empty())
 }
 
-/// The whole object: as it was watched, as it was `kept`, or from the API server. None: it is gone, or cannot be read.
+/// The whole of an object that was pruned: as it was `kept`, or from the API server. None: it is gone, or cannot be read.
 ///
 /// # Errors
 /// When the API server does not answer.
 pub async fn whole(
-    watched: &Migration,
+    pruned: &Migration,
     kept: Option<Arc<Migration>>,
     context: &Context,
 ) -> Result<Option<Arc<Migration>>, kube::Error> {
-    if !is_pruned(watched) {
-        return Ok(Some(Arc::new(watched.clone())));
-    }
-    if let Some(kept) = kept.filter(|kept| kept.resource_version() == watched.resource_version()) {
+    if let Some(kept) = kept.filter(|kept| kept.resource_version() == pruned.resource_version()) {
         return Ok(Some(kept));
     }
-    let api = Api::<Watched<Migration>>::namespaced(context.client.clone(), &watched.namespace().unwrap_or_default());
+    let api = Api::<Watched<Migration>>::namespaced(context.client.clone(), &pruned.namespace().unwrap_or_default());
     // Listed, as a watch does it: the right to get one is one that nothing else needs.
-    let one = ListParams::default().fields(&format!("metadata.name={}", watched.name_any()));
+    let one = ListParams::default().fields(&format!("metadata.name={}", pruned.name_any()));
     let found = api.list(&one).await?.items.into_iter().filter_map(|found| found.0.ok());
-    Ok(found.into_iter().find(|found| found.metadata.uid == watched.metadata.uid).map(Arc::new))
+    Ok(found.into_iter().find(|found| found.metadata.uid == pruned.metadata.uid).map(Arc::new))
 }
 
 #[cfg(test)]

@@ -18,6 +18,13 @@ pub struct Address {
     pub dbname: String,
 }
 
+impl Address {
+    /// The server that the database is on: `host:port`.
+    pub fn server(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}/{}", self.host, self.port, self.dbname)

@@ -86,6 +86,7 @@ async fn see(database: &PostgresDatabase, context: &Context) -> Result<Seen, Tro
     let namespace = database.namespace().unwrap_or_default();
     let target = connection::target(&context.client, &namespace, database).await?;
     let application = format!("belay/look/{namespace}/{}", database.name_any());
+    let _turn = context.turns.take(&target.address().server()).await;
     let mut engine = Engine::connect(target, &application).await.map_err(Trouble::from)?;
     let seen = read(&mut engine).await.map_err(Trouble::from);
     engine.close().await;

@@ -96,17 +96,14 @@ fn open(migration: &Migration, o: &Observed, context: &Arc<Context>, lock: bool)
     let database = o.database.as_ref().ok()?.clone();
     let adopted = o.status.run.as_ref().and_then(|run| run.id.parse().ok());
     let id = adopted.unwrap_or_else(Uuid::new_v4);
-    let (waker, namespace, name) = (context.clone(), o.namespace.clone(), o.name.clone());
     let setting = Setting {
-        client: context.client.clone(),
+        context: context.clone(),
         namespace: o.namespace.clone(),
         name: o.name.clone(),
         uid: migration.uid().unwrap_or_default(),
         claimant: o.claimant.clone(),
         database,
-        health: context.health.clone(),
         adopted: adopted.is_some(),
-        wake: Box::new(move || waker.wake(&namespace, &name)),
     };
     Some(Run::start(id, Timestamp::now(), o.key.clone(), setting, lock))
 }

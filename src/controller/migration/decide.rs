@@ -20,6 +20,8 @@ use crate::plan::{Plan, plan};
 const LOCK_POLL: Duration = Duration::from_secs(1);
 /// The longest wait between two tries of what may recover by itself.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
+/// A fleet's turns come soon: only a longer wait for one is told.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Progress is written at most this often.
 pub(super) const PROGRESS: Duration = Duration::from_secs(1);
 
@@ -206,16 +208,16 @@ fn in_run(o: &Observed, run: &View, now: Timestamp) -> Decision {
 
 fn busy(o: &Observed, run: &View, doing: &Doing, now: Timestamp) -> Decision {
     let wait = Decision::step(Step::Rest);
+    let since = Duration::try_from(now.duration_since(run.since)).unwrap_or_default();
+    let told_after = |patience: Duration, message| match since >= patience {
+        true => Decision::step(Step::Rest).saying(Reason::Planning, message),
+        false => Decision::step(Step::Rest).after(patience),
+    };
     match doing {
         // Said only when it takes its time, and only of news: a look at what is known to be well says nothing.
-        Doing::Reading => {
-            let since = Duration::try_from(now.duration_since(run.started_at)).unwrap_or_default();
-            match is_news(o) && !run.wrote {
-                true if since >= PROGRESS => wait.saying(Reason::Planning, message::planning(o)),
-                true => wait.after(PROGRESS),
-                false => wait,
-            }
-        }
+        Doing::Waiting(_) | Doing::Reading if !is_news(o) || run.wrote => wait,
+        Doing::Waiting(server) => told_after(PATIENCE, message::waiting(server)),
+        Doing::Reading => told_after(PROGRESS, message::planning(o)),
         Doing::Applying(progress) => wait.saying(Reason::Applying, message::applying(o, run, progress)).after(PROGRESS),
         Doing::CheckingHealth(_) if known_unhealthy(o, run) => wait,
         Doing::CheckingHealth(check) => wait.saying(Reason::CheckingHealth, message::checking(o, check)),

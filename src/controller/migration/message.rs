@@ -31,6 +31,10 @@ pub fn planning(o: &Observed) -> String {
     format!("Reading the server and the ledger of PostgresDatabase {}.", o.database_name)
 }
 
+pub fn waiting(server: &str) -> String {
+    format!("Other databases of the server {server} are being read or migrated: this one waits for its turn.")
+}
+
 /// What a refusal leaves behind.
 pub fn untouched(o: &Observed) -> String {
     match o.version() {

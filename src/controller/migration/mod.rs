@@ -81,11 +81,15 @@ async fn reconcile(watched: Arc<Watched<Migration>>, context: Arc<Context>) -> R
     if let Some(until) = rests_until(migration, &context, &mut memory, now) {
         return Ok(Action::requeue(until.duration_since(now).try_into().unwrap_or_default()));
     }
-    let Some(whole) = rest::whole(migration, memory.whole.take(), &context).await? else {
-        return Ok(Action::await_change());
+    memory.whole = match rest::is_pruned(migration) {
+        false => None,
+        true => match rest::whole(migration, memory.whole.take(), &context).await? {
+            None => return Ok(Action::await_change()),
+            whole => whole,
+        },
     };
-    memory.whole = Some(whole.clone());
-    let migration = whole.as_ref();
+    let whole = memory.whole.clone();
+    let migration = whole.as_deref().unwrap_or(migration);
     let observed = observe::observe(migration, &context, &mut memory).await;
     let now = Timestamp::now();
     let decision = decide::decide(&observed, now);

@@ -6,7 +6,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use kube::Client;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -14,8 +13,9 @@ use uuid::Uuid;
 
 use super::observe::{Key, Trouble};
 use crate::api::{Failure, HealthCheck, PostgresDatabase, Reason, TransactionMode, WaitingOn};
-use crate::controller::connection;
 use crate::controller::database::Seen;
+use crate::controller::turns::Turn;
+use crate::controller::{Context, connection};
 use crate::health::{self, Verdict};
 use crate::plan::{Ledger, Plan};
 use crate::postgres::{Blocker, Engine, Holder, Identity, PostgresError, Progress, RunContext, RunIntent};
@@ -28,7 +28,8 @@ const MAX_WAITING_ON: usize = 20;
 #[derive(Clone, Debug)]
 pub struct View {
     pub id: Uuid,
-    pub started_at: Timestamp,
+    /// Since when it has waited for its turn, or has read.
+    pub since: Timestamp,
     /// What the run was started for.
     pub key: Key,
     /// The source as it was when the plan began to be applied: what the run is about until it ends.
@@ -78,6 +79,8 @@ pub struct Place {
 /// A step in progress.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Doing {
+    /// Waiting for its turn at this server.
+    Waiting(String),
     /// Connecting, reading, or closing: takes milliseconds.
     Reading,
     Applying(Place),
@@ -110,17 +113,21 @@ pub enum Order {
 
 /// What a run is about, and with what it works.
 pub struct Setting {
-    pub client: Client,
+    pub context: Arc<Context>,
     pub namespace: String,
     pub name: String,
     pub uid: String,
     pub claimant: String,
     pub database: Arc<PostgresDatabase>,
-    pub health: health::Policy,
     /// A former Belay began the run: its row in the ledger is there already, and is to be closed.
     pub adopted: bool,
-    /// Called at every change that a reconcile should see.
-    pub wake: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Setting {
+    /// A reconcile should see what has changed.
+    fn wake(&self) {
+        self.context.wake(&self.namespace, &self.name);
+    }
 }
 
 /// The reconcile's end of a run.
@@ -132,10 +139,10 @@ pub struct Run {
 
 impl Run {
     /// Starts the task; its first order is to connect and to read.
-    pub fn start(id: Uuid, started_at: Timestamp, key: Key, setting: Setting, lock: bool) -> Self {
+    pub fn start(id: Uuid, now: Timestamp, key: Key, setting: Setting, lock: bool) -> Self {
         let view = Arc::new(Mutex::new(View {
             id,
-            started_at,
+            since: now,
             key,
             history: None,
             activity: Activity::Busy(Doing::Reading),
@@ -150,7 +157,7 @@ impl Run {
         let (orders, inbox) = mpsc::unbounded_channel();
         let cancel = CancellationToken::new();
         let span = tracing::info_span!("run", run = %id, namespace = %setting.namespace, migration = %setting.name);
-        let task = Task { id, setting, view: view.clone(), cancel: cancel.clone(), engine: None };
+        let task = Task { id, setting, view: view.clone(), cancel: cancel.clone(), engine: None, turn: None };
         tokio::spawn(task.work(inbox).instrument(span));
         let run = Self { view, orders, cancel };
         run.order(Order::Inspect { lock, below: None });
@@ -221,6 +228,8 @@ struct Task {
     view: Arc<Mutex<View>>,
     cancel: CancellationToken,
     engine: Option<Engine>,
+    /// Taken before it connects, and given back when it ends.
+    turn: Option<Turn>,
 }
 
 impl Task {
@@ -265,7 +274,7 @@ impl Task {
                 break;
             }
             self.show(|view| view.activity = Activity::Idle);
-            (self.setting.wake)();
+            self.setting.wake();
         }
         if self.cancel.is_cancelled() {
             // As where a replica that lost its Lease lets go of a run that came to its end.
@@ -276,7 +285,7 @@ impl Task {
             engine.close().await;
         }
         self.show(|view| view.activity = Activity::Ended);
-        (self.setting.wake)();
+        self.setting.wake();
     }
 
     fn show(&self, change: impl FnOnce(&mut View)) {
@@ -292,8 +301,9 @@ impl Task {
 
     async fn inspect(&mut self, lock: bool, below: Option<String>) -> Result<Inspection, Trouble> {
         if self.engine.is_none() {
-            let target =
-                connection::target(&self.setting.client, &self.setting.namespace, &self.setting.database).await?;
+            let Setting { context, namespace, database, .. } = &self.setting;
+            let target = connection::target(&context.client, namespace, database).await?;
+            self.take_turn(target.address().server()).await?;
             let application = format!("belay/{}/{}/{}", self.id.simple(), self.setting.namespace, self.setting.name);
             self.engine = Some(Engine::connect(target, &application).await.map_err(Trouble::from)?);
         }
@@ -303,6 +313,21 @@ impl Task {
             self.engine = None;
         }
         read.map_err(Trouble::from)
+    }
+
+    async fn take_turn(&mut self, server: String) -> Result<(), Trouble> {
+        let waits = |view: &mut View| view.activity = Activity::Busy(Doing::Waiting(server.clone()));
+        self.show(waits);
+        let turn = tokio::select! {
+            turn = self.setting.context.turns.take(&server) => turn,
+            () = self.cancel.cancelled() => return Err(closed()),
+        };
+        self.turn = Some(turn);
+        self.show(|view| {
+            view.activity = Activity::Busy(Doing::Reading);
+            view.since = Timestamp::now();
+        });
+        Ok(())
     }
 
     async fn apply(&mut self, plan: &Plan, transaction: TransactionMode) -> Result<(), Failure> {
@@ -318,10 +343,10 @@ impl Task {
             backup: below,
         };
         let view = &self.view;
-        let wake = &self.setting.wake;
+        let setting = &self.setting;
         let progress = move |progress: Progress<'_>| {
             lock(view).activity = Activity::Busy(Doing::Applying(place_of(&progress)));
-            wake();
+            setting.wake();
         };
         let applied = async {
             engine.claim(&self.setting.claimant).await?;
@@ -349,18 +374,18 @@ impl Task {
     async fn check_health(&mut self, checks: &[HealthCheck]) -> Result<Verdict, Trouble> {
         let Some(engine) = &mut self.engine else { return Err(closed()) };
         let view = &self.view;
-        let wake = &self.setting.wake;
+        let setting = &self.setting;
         let began = |check: &str| {
             lock(view).activity = Activity::Busy(Doing::CheckingHealth(check.to_owned()));
-            wake();
+            setting.wake();
         };
         let place = health::Setting {
-            client: &self.setting.client,
-            namespace: &self.setting.namespace,
-            migration: &self.setting.name,
-            uid: &self.setting.uid,
+            client: &setting.context.client,
+            namespace: &setting.namespace,
+            migration: &setting.name,
+            uid: &setting.uid,
             run: self.id,
-            policy: &self.setting.health,
+            policy: &setting.context.health,
         };
         tokio::select! {
             verdict = health::check_all(checks, &place, engine, &began) => verdict.map_err(Trouble::from),

@@ -76,7 +76,7 @@ fn created() -> Observed {
 fn view() -> View {
     View {
         id: Uuid::nil(),
-        started_at: now(),
+        since: now(),
         key: key(),
         history: None,
         activity: Activity::Idle,
@@ -510,6 +510,20 @@ fn new_inputs_end_a_run_that_has_written_nothing() {
     let (o, run) = read(1);
     let o = Observed { key: Key { source_digest: Some("sha256:2".into()), ..key() }, ..o };
     assert_eq!(with(o, run).step, Step::Close { outcome: Reason::Cancelled });
+}
+
+#[test]
+fn a_long_wait_for_a_turn_is_told_with_the_server_and_a_short_one_is_not() {
+    let waits = |seconds| {
+        let since = now() - jiff::SignedDuration::from_secs(seconds);
+        with(created(), View { since, activity: Activity::Busy(Doing::Waiting("db:5432".into())), ..view() })
+    };
+    let short = waits(1);
+    assert_eq!((reason(&short), short.step), (None, Step::Rest));
+    assert!(short.requeue.is_some());
+    let long = waits(6);
+    assert_eq!(reason(&long), Some(Reason::Planning));
+    assert!(message(&long).contains("db:5432"), "{}", message(&long));
 }
 
 #[test]
