@@ -34,7 +34,9 @@ async fn a_fleet_on_one_server_is_migrated_within_the_connections_that_it_has() 
         }));
         databases.push(database);
     }
-    namespace.apply(&json!({ "apiVersion": "v1", "kind": "List", "items": objects }).to_string()).await;
+    for object in objects {
+        namespace.apply(&object.to_string()).await;
+    }
     let operator = Operator::start(&namespace);
     for kind in ["Migration", "PostgresDatabase"] {
         for n in 0..DATABASES {

@@ -114,7 +114,7 @@ fn rests_until(migration: &Migration, context: &Context, memory: &mut Memory, no
     if memory.is_fresh() {
         memory.settle(key.clone(), Settle { until: context.pace.next(now), failed: false });
     }
-    memory.catch_up(migration, now);
+    memory.catch_up(migration);
     memory.rests_until(&key).filter(|until| now < *until)
 }
 

@@ -121,7 +121,7 @@ impl Observed {
 pub async fn observe(migration: &Migration, context: &Context, memory: &mut Memory) -> Observed {
     let namespace = migration.namespace().unwrap_or_default();
     let spec = &migration.spec;
-    let status = memory.status(migration, Timestamp::now());
+    let status = memory.status(migration.status.as_ref(), Timestamp::now());
     let database_name = spec.database_ref.name.clone();
     let database = context.database(&namespace, &database_name).ok_or_else(|| Trouble {
         reason: Reason::DatabaseNotFound,
