@@ -225,7 +225,7 @@ impl Engine {
                 let denied = matches!(&fault, Fault::Server(error) if error.sql_state == "42501");
                 let _ = self.rollback().await;
                 match denied {
-                    true => Err(self.may_not_use_ledger()),
+                    true => Err(self.may_not_use_ledger().await),
                     false => Err(PostgresError::from_fault(&self.target.address, doing, fault)),
                 }
             }
