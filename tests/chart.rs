@@ -1,14 +1,17 @@
 //! The chart as it is installed: what the operator may do, how its Pod runs, and what is left when it is gone.
 
-#[path = "support/cluster.rs"]
-mod cluster;
 #[path = "generate/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "only helm is wanted here")]
 mod generate;
+mod support;
+
+use std::process::Command;
 
 use serde_json::{Value, json};
 
-use cluster::{Cluster, DEADLINE, OPERATOR, OPERATORS_ACCOUNT, text};
+use support::apiserver::ApiServer;
+use support::cluster::{Cluster, DEADLINE, OPERATOR, OPERATORS_ACCOUNT, text};
+use support::{SOON, eventually};
 
 fn get(cluster: &Cluster, arguments: &[&str]) -> Value {
     let output = cluster.kubectl(arguments.iter().chain(&["--output", "json"]));
@@ -119,7 +122,7 @@ async fn the_api_server_takes_every_manifest_to_the_letter() {
         let rendered = rendered.replace("namespace: shop\n", &format!("namespace: {}\n", namespace.name));
         manifests.push((folder.display().to_string(), rendered));
     }
-    // What needs kinds of the Prometheus Operator's is left out: they are not there.
+    // What needs kinds of the Prometheus Operator's has a test of its own.
     for values in [
         "replicas=2,networkPolicy.enabled=true,metrics.dashboard.enabled=true,imagePullSecrets={pull}",
         "watchNamespace=belay-system,clusterName=west,httpChecks.allowedHosts={status.example.com},leaderElection.enabled=false",
@@ -134,6 +137,36 @@ async fn the_api_server_takes_every_manifest_to_the_letter() {
     }
     let refusal = take(&cluster, &manifests[0].1.replace("  replicas: 1\n", "  replcas: 1\n")).unwrap_err();
     assert!(refusal.contains("replcas"), "what is misspelt passes: {refusal}");
+}
+
+/// On an API server of its own: in a cluster the kinds are the Prometheus Operator's to install.
+#[tokio::test]
+async fn the_prometheus_operators_kinds_take_what_the_chart_has_of_them_to_the_letter() {
+    let crds = Command::new(root().join("tests/cluster/prometheus-crds")).output().unwrap();
+    assert!(crds.status.success(), "{}", text(&crds.stderr));
+    let server = ApiServer::start().await;
+    for file in text(&crds.stdout).lines() {
+        let applied = server.cluster.kubectl(["apply", "--server-side", "--filename", file]);
+        assert!(applied.status.success(), "{}", text(&applied.stderr));
+    }
+    let served = async || {
+        let listed = server.cluster.kubectl(["get", "servicemonitors,prometheusrules", "--all-namespaces"]);
+        listed.status.success().then_some(())
+    };
+    eventually("the Prometheus Operator's kinds", SOON, served).await;
+    let values = "metrics.serviceMonitor.enabled=true,metrics.serviceMonitor.labels.release=prometheus,\
+                  metrics.prometheusRule.enabled=true,metrics.prometheusRule.labels.release=prometheus";
+    let arguments = ["template", "belay", "charts/belay", "--namespace", "default", "--set", values, "--kube-version"];
+    let rendered = generate::helm(root(), &[&arguments[..], &[generate::KUBERNETES]].concat());
+    take(&server.cluster, &rendered).unwrap_or_else(|refusal| panic!("{refusal}"));
+    for (kind, field, misspelt) in
+        [("ServiceMonitor", "honorLabels", "honourLabels"), ("PrometheusRule", "annotations", "anotations")]
+    {
+        let mut objects = rendered.split("\n---\n");
+        let object = objects.find(|object| object.contains(&format!("kind: {kind}\n"))).expect(kind);
+        let refusal = take(&server.cluster, &object.replace(field, misspelt)).expect_err(misspelt);
+        assert!(refusal.contains(misspelt), "what is misspelt passes: {refusal}");
+    }
 }
 
 #[tokio::test]

@@ -104,7 +104,7 @@ fn rules() -> Vec<Rule> {
     use Change::{Named, Set, Update};
     let name = "metadata.name may be at most 50 characters, so that names derived from it stay valid";
     let local = || json!({ "name": "other" });
-    let job = || json!({ "template": {} });
+    let job = || json!({ "template": { "spec": { "containers": [{}] } } });
     let dump = || json!({ "store": { "persistentVolumeClaim": { "claimName": "backups" } } });
     let one_of_checks =
         [("sql", json!({ "query": "select true" })), ("http", json!({ "url": "http://shop/" })), ("job", job())];

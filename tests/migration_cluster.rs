@@ -83,6 +83,7 @@ async fn the_shop_of_the_examples_goes_from_nothing_to_003_and_a_broken_release_
     assert!(backup["status"]["bytes"].as_i64().unwrap() > 0 && backup["status"]["ledgerVersion"].is_null(), "{backup}");
 
     // The ledger says the same, in the database itself.
+    assert_eq!(run["backup"], sql(&namespace, "select backup from belay.run"), "{status}");
     let ledger = sql(&namespace, "select version, author, mode, not retired from belay.history order by version");
     let rows: Vec<_> = ledger.lines().collect();
     assert_eq!(rows.len(), 3, "{ledger}");

@@ -77,7 +77,8 @@ pub fn set(
         reason: reason.to_owned(),
         message: truncate(message, MAX_MESSAGE),
         observed_generation: generation,
-        last_transition_time: Time(now),
+        // As the API server gives it back: what was written is compared with what the watch brings.
+        last_transition_time: Time(Timestamp::from_second(now.as_second()).unwrap_or(now)),
     };
     match conditions.iter_mut().find(|c| c.type_ == kind) {
         Some(old) => {
@@ -185,6 +186,14 @@ mod tests {
         assert_eq!(conditions[0].message, "b");
         set(&mut conditions, APPLIED, false, "ScriptFailed", "c", Some(2), at(10));
         assert_eq!(conditions[0].last_transition_time.0, at(10));
+    }
+
+    #[test]
+    fn a_condition_is_as_the_api_server_gives_it_back() {
+        let mut conditions = Vec::new();
+        set(&mut conditions, APPLIED, true, "Succeeded", "a", Some(1), Timestamp::new(5, 999_999_999).unwrap());
+        let back: Vec<Condition> = serde_json::from_value(serde_json::to_value(&conditions).unwrap()).unwrap();
+        assert_eq!(back, conditions);
     }
 
     #[test]

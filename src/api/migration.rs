@@ -211,7 +211,7 @@ pub struct HealthCheck {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<WorkloadCheck>,
     /// A Job that succeeds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "super::pod_template::object")]
     pub job: Option<JobCheck>,
     /// How long to try. Absent: 60s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -264,6 +264,7 @@ pub enum WorkloadKind {
 /// A Job that must succeed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct JobCheck {
+    #[schemars(schema_with = "super::pod_template::of_a_pod")]
     pub template: PodTemplate,
 }
 

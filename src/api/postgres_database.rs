@@ -174,7 +174,7 @@ pub struct BackupMethod {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pg_dump: Option<PgDump>,
     /// The team's own script, in a Job.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "super::pod_template::object")]
     pub job: Option<JobMethod>,
 }
 
@@ -221,7 +221,8 @@ pub struct ClaimStore {
 /// to a memory volume; BELAY_* variables tell the run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct JobMethod {
-    /// The Pod template of the Job.
+    /// The Pod template of the Job, with its containers.
+    #[schemars(schema_with = "super::pod_template::of_a_pod")]
     pub template: PodTemplate,
 }
 

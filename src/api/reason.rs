@@ -83,7 +83,7 @@ reasons! {
     TlsFailed: Missing, "The TLS handshake failed, the server's certificate was refused, or the client certificate cannot be used.",
         "Correct what the message names: sslMode, caRef, clientCertSecretRef or the server's certificate.";
     PermissionDenied: Stalled, "The login lacks a privilege.",
-        "Run the GRANT that the message names, then set belay.dev/requestedAt.";
+        "Run what the message names, then set belay.dev/requestedAt.";
     PoolerDetected: Stalled, "A pooler in transaction mode is between Belay and PostgreSQL: session locks do not hold through it.",
         "Point the Database's host and port at PostgreSQL itself, or at a pool in session mode.";
     ReadOnlyServer: Missing, "The server is a standby, or read-only.",

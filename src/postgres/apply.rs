@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::attempt::{Outcome, Stop, StopPlace, Task, Unit};
+use super::attempt::{Outcome, Stop, Task, Unit};
 use super::blocker::Blocker;
 use super::engine::Engine;
 use super::error::{ApplyError, PostgresError};
+use super::failure::split_transaction;
 use super::session::{Backend, text};
 use super::sqlstate::{self, Retry};
 use super::{outside, retry};
-use crate::api::{Failure, Reason, TransactionMode};
+use crate::api::TransactionMode;
 use crate::plan::PlannedScript;
 use crate::script::{Mode, Script};
 
@@ -262,115 +263,9 @@ impl Engine {
         }
         Ok(Some(done))
     }
-
-    fn cancelled(&self, task: &Task<'_>, script: usize) -> ApplyError {
-        ApplyError::Cancelled {
-            script: task.scripts.get(script).map(|script| script.file_name.clone()),
-            left: task.left(script),
-        }
-    }
-
-    fn failed(&self, task: &Task<'_>, stop: Stop) -> ApplyError {
-        let address = self.target.address.clone();
-        match stop.place {
-            // Belay's own statements: not the script's fault.
-            StopPlace::Before => {
-                PostgresError::Server { address, doing: "preparing the transaction", error: Box::new(stop.error) }
-                    .into()
-            }
-            // no_active_sql_transaction, invalid savepoint: the guard is gone, and with it the transaction.
-            StopPlace::Ledger if matches!(&*stop.error.sql_state, "25P01" | "3B001") => {
-                split_transaction(&task.scripts[stop.script])
-            }
-            // unique_violation: the version is in the ledger already.
-            StopPlace::Ledger if stop.error.sql_state == "23505" => PostgresError::LedgerMoved { address }.into(),
-            StopPlace::Ledger => PostgresError::Server {
-                address,
-                doing: "writing the script to the ledger",
-                error: Box::new(stop.error),
-            }
-            .into(),
-            _ => ApplyError::Script(Box::new(failure(task, &stop, Reason::ScriptFailed))),
-        }
-    }
-
-    fn locks_failed(&self, task: &Task<'_>, stop: Stop) -> ApplyError {
-        ApplyError::Locks(Box::new(failure(task, &stop, Reason::LockTimeout)))
-    }
-}
-
-/// What stopped a transaction, in the server's words, with its place.
-fn failure(task: &Task<'_>, stop: &Stop, reason: Reason) -> Failure {
-    let script = &task.scripts[stop.script];
-    let (mut line, mut column, mut number, mut command) = (None, None, None, None);
-    if let StopPlace::Script { statement, character } = stop.place {
-        let running = script.statements.get(statement);
-        let position = match character {
-            Some(character) => Some(script.position_of_char(character)),
-            None => running.map(|statement| statement.start),
-        };
-        line = position.map(|position| i64::from(position.line));
-        column = position.map(|position| i64::from(position.column));
-        number = Some(statement as i64 + 1);
-        command = running.map(|statement| statement.command.clone());
-    }
-    let place = match (stop.place, line, column) {
-        (StopPlace::Constraints, ..) => match &stop.error.constraint {
-            Some(constraint) => format!(", deferred constraint {constraint:?}"),
-            None => ", deferred constraint".to_owned(),
-        },
-        (StopPlace::Commit, ..) => ", COMMIT".to_owned(),
-        (_, Some(line), Some(column)) => format!(", line {line}, column {column}"),
-        _ => String::new(),
-    };
-    let tries = match task.attempt {
-        1 => String::new(),
-        attempts => format!(", after {attempts} tries"),
-    };
-    let left = task.left(stop.script);
-    // object_in_use, unsafe_new_enum_value_usage: what one script made, another may use only once it is committed.
-    let clash = matches!(&*stop.error.sql_state, "55006" | "55P04");
-    let advice = match task.mode {
-        TransactionMode::AllPending if clash && task.total > 1 => {
-            " They clash within one transaction: set spec.transaction to PerScript."
-        }
-        _ => "",
-    };
-    Failure {
-        reason: reason.as_str().to_owned(),
-        message: format!("{}{place}: {}{tries}. {left}{advice}", script.file_name, stop.error),
-        sql_state: Some(stop.error.sql_state.clone()),
-        script: Some(script.file_name.clone()),
-        line,
-        column,
-        statement: number,
-        command,
-        hint: stop.error.hint.clone(),
-        attempts: Some(i64::from(task.attempt)),
-    }
 }
 
 impl Task<'_> {
-    /// What is in the database of a script that stopped: a sentence.
-    fn left(&self, script: usize) -> String {
-        let Some(script) = self.scripts.get(script) else { return String::new() };
-        let version = &script.version;
-        match self.unit {
-            Unit::Scripts if self.mode == TransactionMode::AllPending && self.total > 1 => {
-                format!("Nothing of the {} scripts is applied.", self.total)
-            }
-            Unit::Scripts => format!("Nothing of {version} is applied."),
-            Unit::Row => format!("All statements of {version} are applied, and its row is not in the ledger yet."),
-            Unit::Statement { number, .. } => {
-                let before = script.statements.iter().take(number).filter(|one| !one.sets_session()).count();
-                match before {
-                    0 => format!("Nothing of {version} is applied."),
-                    _ => format!("The statements of {version} before this one are applied, and are not run again."),
-                }
-            }
-        }
-    }
-
     /// Whether the server refused a statement only because it came in a transaction.
     fn is_refused_in_transaction(&self, stop: &Stop) -> bool {
         let refused = outside::NOT_IN_TRANSACTION.contains(&&*stop.error.sql_state);
@@ -382,66 +277,6 @@ impl Task<'_> {
             *apart = true;
         }
     }
-
-    /// A statement was begun, and nobody but a person can say whether it was done.
-    pub(super) fn in_doubt(&self, number: usize) -> ApplyError {
-        let script = &self.scripts[0];
-        let command = script.statements.get(number).map_or("a statement", |statement| &statement.command);
-        self.doubt(
-            number,
-            format!(
-                "the connection was lost while {command} ran outside a transaction, and nothing tells whether it was done. \
-                 Find out, then say so: belay repair --statement {}:{}=done, or =undone",
-                script.version,
-                number + 1
-            ),
-        )
-    }
-
-    /// What an earlier run did of this script is not what the script says now.
-    fn edited_halfway(&self, number: usize) -> ApplyError {
-        let script = &self.scripts[0];
-        self.doubt(
-            number,
-            format!(
-                "the script was edited after its statement {} was run, outside a transaction. Put the statements that are \
-                 applied back as they were, and correct only those behind them; or, if the database is as the script \
-                 wants it to be run anew, forget what was done: belay repair --forget-statements {}",
-                number + 1,
-                script.version
-            ),
-        )
-    }
-
-    fn doubt(&self, number: usize, what: String) -> ApplyError {
-        let script = &self.scripts[0];
-        let statement = script.statements.get(number);
-        let line = statement.map(|statement| statement.start.line);
-        let place = line.map_or_else(String::new, |line| format!(", line {line}"));
-        ApplyError::Script(Box::new(Failure {
-            reason: Reason::InDoubt.as_str().to_owned(),
-            message: format!("{}{place}: {what}.", script.file_name),
-            script: Some(script.file_name.clone()),
-            line: line.map(i64::from),
-            statement: Some(number as i64 + 1),
-            command: statement.map(|statement| statement.command.clone()),
-            ..Failure::default()
-        }))
-    }
-}
-
-/// Transaction control that was not seen beforehand: in a procedure that commits, say.
-fn split_transaction(script: &Script) -> ApplyError {
-    ApplyError::Script(Box::new(Failure {
-        reason: Reason::UnsupportedScript.as_str().to_owned(),
-        message: format!(
-            "{}: it ended the transaction that Belay began, so that its first part may be in the database while the ledger \
-             does not have it. Compare the database with the script, then take the transaction control out of it.",
-            script.file_name
-        ),
-        script: Some(script.file_name.clone()),
-        ..Failure::default()
-    }))
 }
 
 /// How long is still tried.

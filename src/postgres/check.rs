@@ -75,7 +75,7 @@ impl Engine {
         let rows = self.query("looking for privileges", sql).await?;
         match rows.first().map(|row| (text(row, 0) == "true", text(row, 1) == "true")) {
             Some((true, _)) => Ok(()),
-            Some((false, true)) => Err(self.may_not_use_ledger()),
+            Some((false, true)) => Err(self.may_not_use_ledger().await),
             _ => Err(self.may_not_create().await),
         }
     }

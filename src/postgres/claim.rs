@@ -5,7 +5,7 @@ use super::error::PostgresError;
 use super::failpoint;
 use super::ledger::Head;
 use super::quote::{Ident, Literal};
-use super::session::Fault;
+use super::session::{Fault, text};
 
 /// Belay's own scripts for its ledger: the n-th makes format n of format n - 1.
 const SCRIPTS: &[&str] =
@@ -58,7 +58,7 @@ impl Engine {
                     Fault::Server(error) if head.format == 0 && matches!(&*error.sql_state, "42501" | "3F000") => {
                         self.may_not_create().await
                     }
-                    Fault::Server(error) if error.sql_state == "42501" => self.may_not_use_ledger(),
+                    Fault::Server(error) if error.sql_state == "42501" => self.may_not_use_ledger().await,
                     fault => PostgresError::from_fault(&self.target.address, "making the ledger", fault),
                 })
             }
@@ -125,17 +125,41 @@ impl Engine {
         PostgresError::Permission { address: self.target.address.clone(), what, grant }
     }
 
-    pub(super) fn may_not_use_ledger(&self) -> PostgresError {
+    /// Why the ledger may not be used: row-level security is in the way, against which no GRANT helps, or a right is missing.
+    pub(super) async fn may_not_use_ledger(&mut self) -> PostgresError {
+        let sql = format!(
+            "SELECT c.relname::text FROM pg_catalog.pg_class c WHERE c.relnamespace = (SELECT n.oid FROM \
+             pg_catalog.pg_namespace n WHERE n.nspname = {}) AND c.relkind = 'r' AND \
+             c.relname IN ('meta', 'run', 'history', 'event', 'statement') AND pg_catalog.row_security_active(c.oid) ORDER BY 1",
+            Literal(&self.target.history_schema)
+        );
+        let secured: Vec<_> = match self.query("looking for row-level security", sql).await {
+            Ok(rows) => rows.iter().map(|row| self.table(text(row, 0))).collect(),
+            Err(error) => return error,
+        };
         let schema = Ident(&self.target.history_schema);
         let grantee = Ident(self.owner());
-        PostgresError::Permission {
-            address: self.target.address.clone(),
-            what: format!("using the ledger in the schema {schema}"),
-            grant: format!(
-                "GRANT USAGE ON SCHEMA {schema} TO {grantee}; GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA \
-                 {schema} TO {grantee};"
+        let (what, grant) = match secured.as_slice() {
+            [] => (
+                format!("using the ledger in the schema {schema}"),
+                format!(
+                    "GRANT USAGE ON SCHEMA {schema} TO {grantee}; GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA \
+                     {schema} TO {grantee};"
+                ),
             ),
-        }
+            tables => (
+                format!("using the ledger's {} past row-level security", tables.join(", ")),
+                format!(
+                    "{}; or, as a superuser: ALTER ROLE {grantee} BYPASSRLS;",
+                    tables
+                        .iter()
+                        .map(|table| format!("ALTER TABLE {table} DISABLE ROW LEVEL SECURITY"))
+                        .collect::<Vec<_>>()
+                        .join("; ")
+                ),
+            ),
+        };
+        PostgresError::Permission { address: self.target.address.clone(), what, grant }
     }
 
     /// Who owns what is made: the role, else the login.

@@ -73,12 +73,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Names the backup below a run, once there is one.
-    pub async fn set_backup(&mut self, id: Uuid, backup: &str) -> Result<(), PostgresError> {
-        let sql = format!("UPDATE {} SET backup = {} WHERE id = '{id}'", self.table("run"), Literal(backup));
-        self.write("writing the backup to the ledger", sql).await.map(|_| ())
-    }
-
     /// Holds a plan: Belay does not try it again by itself.
     pub async fn hold(&mut self, run: &RunContext, plan: &PlanHash, failure: &Failure) -> Result<(), PostgresError> {
         let failure = serde_json::to_value(failure).unwrap_or_default();
@@ -225,7 +219,7 @@ impl Engine {
                 let denied = matches!(&fault, Fault::Server(error) if error.sql_state == "42501");
                 let _ = self.rollback().await;
                 match denied {
-                    true => Err(self.may_not_use_ledger()),
+                    true => Err(self.may_not_use_ledger().await),
                     false => Err(PostgresError::from_fault(&self.target.address, doing, fault)),
                 }
             }

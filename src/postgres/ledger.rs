@@ -98,7 +98,7 @@ impl Engine {
             return Ok(Ledger { first_foreign_table, foreign, ..Ledger::default() });
         }
         if error.sql_state == "42501" {
-            return Err(self.may_not_use_ledger());
+            return Err(self.may_not_use_ledger().await);
         }
         if tables.iter().any(|row| text(row, 0) == "meta") {
             let sql = format!("SELECT value FROM {} WHERE key = 'format'", self.table("meta"));

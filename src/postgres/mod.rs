@@ -24,6 +24,7 @@ mod connect;
 mod engine;
 mod error;
 mod failpoint;
+mod failure;
 mod journal;
 mod ledger;
 mod ledger_text;

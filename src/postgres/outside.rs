@@ -137,6 +137,12 @@ impl Engine {
         if let Some(outcome) = self.enter(task, number).await? {
             return Ok(outcome);
         }
+        // What an earlier try could not put away is told by what was there before that one.
+        if let Some(row) = self.begun_before(task, number).await?
+            && self.settle(&settle, &row.before, patience).await? == Settled::Done
+        {
+            return self.conclude(task, number).await.map(|()| Outcome::Committed);
+        }
         let way = self.clear_the_way(&settle, patience).await?;
         // The way may have been long, and other settings were needed on it.
         if let Some(outcome) = self.enter(task, number).await? {
@@ -164,6 +170,17 @@ impl Engine {
                 let ended = stopped(task, 0, message.pieces.get(piece), completed, *error);
                 self.ended_apart(task, number, &settle, &before, ended).await
             }
+        }
+    }
+
+    /// The row that an earlier try of this run has left.
+    async fn begun_before(&mut self, task: &Task<'_>, number: usize) -> Result<Option<Recorded>, Fault> {
+        if task.attempt == 1 {
+            return Ok(None);
+        }
+        match self.recorded(&task.scripts[0]).await {
+            Ok(rows) => Ok(rows.into_iter().find(|row| row.number == number && !row.done)),
+            Err(error) => Err(Fault::Lost { why: error.to_string() }),
         }
     }
 

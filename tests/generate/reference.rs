@@ -48,8 +48,8 @@ fn rows(text: &mut String, path: &str, schema: &JSONSchemaProps) {
         let (kind, inner) = kind_of(field);
         let star = if required { "\\*" } else { "" };
         writeln!(text, "| `{path}`{star} | {kind} | {} |", meaning(field)).unwrap();
-        // The fields of a condition are Kubernetes' own.
-        if name != "conditions" {
+        // The fields of a condition and of a Pod template are Kubernetes' own.
+        if name != "conditions" && field.x_kubernetes_preserve_unknown_fields != Some(true) {
             let path = if field.items.is_some() { format!("{path}[]") } else { path };
             rows(text, &path, inner);
         }

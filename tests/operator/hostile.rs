@@ -12,11 +12,11 @@ use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::mutants::Mutants;
+use crate::mutants::{Mutants, planted};
 use crate::support::apiserver::ApiServer;
-use crate::support::cluster::{Namespace, ready};
+use crate::support::cluster::{DEADLINE, Namespace, ready};
 use crate::support::operator::Operator;
-use crate::support::postgres::Postgres;
+use crate::support::postgres::{Postgres, TestDatabase};
 
 /// Objects of each test; 500 in both.
 const OBJECTS: usize = 250;
@@ -54,7 +54,7 @@ impl Host {
         Operator::start_as(&self.namespace, &[("BELAY_LOG", "info"), ("KUBECONFIG", &self.server.kubeconfig())])
     }
 
-    async fn database(&self, name: &str) {
+    async fn database(&self, name: &str) -> TestDatabase {
         let database = Postgres::shared().database().await;
         let secret = json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name }, "stringData": { "uri": database.url },
@@ -65,17 +65,22 @@ impl Host {
         });
         self.namespace.apply(&secret.to_string()).await;
         self.namespace.apply(&object.to_string()).await;
+        database
     }
 
     /// A Migration that nothing is wrong with, in the midst of the others.
     async fn healthy(&self, name: &str) {
         self.database(name).await;
+        self.migrate(name, "create table a ();").await;
+        self.namespace.reason(name, "Succeeded").await;
+    }
+
+    async fn migrate(&self, name: &str, script: &str) {
         let migration = json!({
             "apiVersion": "belay.dev/v1alpha1", "kind": "Migration", "metadata": { "name": name },
-            "spec": { "databaseRef": { "name": name }, "source": { "inline": { "1_a.sql": "create table a ();" } } },
+            "spec": { "databaseRef": { "name": name }, "source": { "inline": { "1_a.sql": script } } },
         });
         self.namespace.apply(&migration.to_string()).await;
-        self.namespace.reason(name, "Succeeded").await;
     }
 
     fn api(&self, kind: &str) -> Api<DynamicObject> {
@@ -143,19 +148,55 @@ impl Host {
         told.filter_map(|event| event.involved_object.uid).collect()
     }
 
-    /// Until every object is answered: by a condition, or an event where its status cannot be written. What cannot be read is told
-    /// to be so, and nothing else is.
+    /// Whether the API server takes a status of an object that Belay tells it of: with this one alone where it was read, else over
+    /// what it says already. Of what another schema has let in, it may take none.
+    async fn takes_a_status(&self, object: &Value) -> bool {
+        let condition = json!({
+            "type": "Ready", "status": "False", "reason": "InvalidSpec", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z",
+        });
+        let status = json!({ "conditions": [condition] });
+        let (api, name) = (self.api(object["kind"].as_str().expect("a kind")), &object["metadata"]["name"]);
+        let name = name.as_str().expect("a name");
+        let on_trial = PatchParams { dry_run: true, ..PatchParams::default() };
+        let tried = if is_readable(object) {
+            let patch = json!([{ "op": "add", "path": "/status", "value": status }]);
+            api.patch_status(name, &on_trial, &Patch::Json::<()>(serde_json::from_value(patch).expect("a patch"))).await
+        } else {
+            api.patch_status(name, &on_trial, &Patch::Merge(json!({ "status": status }))).await
+        };
+        tried.is_ok()
+    }
+
+    /// What an object was answered, or None. It is a condition; an event where the API server takes none.
+    async fn answer(&self, object: &Value, told: &HashSet<String>) -> Option<String> {
+        let said = ready(object)
+            .filter(|ready| ready["observedGeneration"] == object["metadata"]["generation"])
+            .and_then(|ready| ready["reason"].as_str()?.parse::<Reason>().ok());
+        match (is_readable(object), said) {
+            // Its status may be the very part that could not be read: now it can.
+            (true, Some(reason)) => Some(reason.to_string()),
+            (false, Some(Reason::InvalidSpec)) => Some("InvalidSpec".to_owned()),
+            _ => {
+                let by_event = object["metadata"]["uid"].as_str().is_some_and(|uid| told.contains(uid));
+                (by_event && !self.takes_a_status(object).await).then(|| "InvalidSpec, by an event".to_owned())
+            }
+        }
+    }
+
+    /// Until every object is answered. What cannot be read is told to be so, and nothing else is.
     async fn all_are_answered(&self) {
         let mut left = Vec::new();
         let look = async || {
             let (objects, told) = (self.objects().await, self.told_by_event().await);
-            let answers: Vec<_> = objects.iter().map(|object| (object, answer(object, &told))).collect();
-            left = answers.iter().filter(|(_, answer)| answer.is_none()).map(|(object, _)| (*object).clone()).collect();
-            left.is_empty().then(|| {
-                let mut counts = BTreeMap::<String, usize>::new();
-                answers.into_iter().flat_map(|(_, answer)| answer).for_each(|one| *counts.entry(one).or_default() += 1);
-                counts
-            })
+            let mut counts = BTreeMap::<String, usize>::new();
+            left.clear();
+            for object in objects {
+                match self.answer(&object, &told).await {
+                    Some(answer) => *counts.entry(answer).or_default() += 1,
+                    None => left.push(object),
+                }
+            }
+            left.is_empty().then_some(counts)
         };
         let counts = poll(ANSWERED, look).await;
         let Some(counts) = counts else {
@@ -163,6 +204,27 @@ impl Host {
             panic!("{} objects without an answer within {ANSWERED:?}, such as\n{}", left.len(), some.join("\n"));
         };
         eprintln!("answers: {counts:?}");
+    }
+
+    /// Until each object that cannot be read is Stalled in the metrics, for an alert on that.
+    async fn unreadable_ones_are_in_the_metrics(&self, operator: &Operator) {
+        let address = operator.address().expect("where it serves");
+        let look = async || {
+            let metrics = reqwest::get(format!("http://{address}/metrics")).await.ok()?.text().await.ok()?;
+            let mut unreadable = self.objects().await;
+            unreadable.retain(|object| !is_readable(object));
+            let is_there = |kind: &str| unreadable.iter().any(|object| object["kind"] == kind);
+            assert!(KINDS.iter().all(|(kind, _)| is_there(kind)), "some of each kind");
+            let line = |object: &Value| {
+                let (kind, name) = (&object["kind"], &object["metadata"]["name"]);
+                let namespace = &self.namespace.name;
+                format!(
+                    "belay_condition{{kind={kind},namespace=\"{namespace}\",name={name},condition=\"Stalled\",reason=\"InvalidSpec\"}} 1"
+                )
+            };
+            unreadable.iter().all(|object| metrics.contains(&line(object))).then_some(())
+        };
+        self.namespace.wait_for("every unreadable object in the metrics", DEADLINE, look).await;
     }
 
     /// It is the process that was started, and has said of each object what there was to say.
@@ -197,24 +259,6 @@ async fn poll<T>(limit: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> O
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     None
-}
-
-/// What an object was answered, or None.
-fn answer(object: &Value, told: &HashSet<String>) -> Option<String> {
-    if !object["metadata"]["deletionTimestamp"].is_null() {
-        return Some("going".to_owned());
-    }
-    let by_event = object["metadata"]["uid"].as_str().is_some_and(|uid| told.contains(uid));
-    let said = ready(object)
-        .filter(|ready| ready["observedGeneration"] == object["metadata"]["generation"])
-        .and_then(|ready| ready["reason"].as_str()?.parse::<Reason>().ok());
-    match (is_readable(object), said) {
-        // Its status may be the very part that could not be read: now it can.
-        (true, Some(reason)) => Some(reason.to_string()),
-        (false, Some(Reason::InvalidSpec)) => Some("InvalidSpec".to_owned()),
-        (_, None) | (false, _) if by_event => Some("InvalidSpec, by an event".to_owned()),
-        _ => None,
-    }
 }
 
 fn is_readable(object: &Value) -> bool {
@@ -255,6 +299,77 @@ async fn what_an_older_or_a_newer_belay_has_left_is_answered_and_holds_nobody_up
     let mut operator = host.operator();
     host.healthy("before").await;
     host.all_are_answered().await;
+    host.unreadable_ones_are_in_the_metrics(&operator).await;
     host.healthy("after").await;
     host.is_well(&mut operator).await;
+}
+
+/// Waits until nobody holds Belay's lock.
+async fn lock_is_free(host: &Host, database: &TestDatabase) {
+    let query = "SELECT count(*)::text FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE l.locktype = 'advisory' \
+                 AND d.datname = current_database()";
+    let free = async || (database.value(query).await.as_deref() == Some("0")).then_some(());
+    host.namespace.wait_for("the end of the lock", DEADLINE, free).await;
+}
+
+#[tokio::test]
+async fn a_run_whose_object_can_no_longer_be_read_ends_its_step_and_lets_its_lock_go() {
+    let host = Host::new("midrun").await;
+    let _operator = host.operator();
+    // One waits in the middle of its script, and one, that holds the lock as well, for a backup: nobody here runs Jobs.
+    let (busy, idle) = (host.database("busy").await, host.database("idle").await);
+    busy.admin("create schema gate; create table gate.opened ()").await;
+    busy.admin(&format!("grant usage on schema gate to {0}; grant select on gate.opened to {0}", busy.role)).await;
+    let waits = "do $$ begin while not exists (select from gate.opened) loop perform pg_sleep(0.02); end loop; end $$;";
+    host.migrate("busy", &format!("create table a (); {waits}")).await;
+    let store = json!({ "persistentVolumeClaim": { "claimName": "backups" } });
+    let backup = json!({ "when": "Always", "method": { "pgDump": { "store": store } } });
+    host.namespace.patch("PostgresDatabase", "idle", json!({ "spec": { "backup": backup } })).await;
+    host.migrate("idle", "create table a ();").await;
+    host.namespace.reason("busy", "Applying").await;
+    host.namespace.reason("idle", "BackupRunning").await;
+
+    host.server.loosen().await;
+    for name in ["busy", "idle"] {
+        host.namespace.patch("Migration", name, json!({ "spec": { "transaction": { "mode": "Adaptive" } } })).await;
+        host.namespace.reason(name, "InvalidSpec").await;
+    }
+    lock_is_free(&host, &idle).await;
+    let applied = "select to_regclass('a')::text";
+    assert_eq!((busy.value(applied).await, idle.value(applied).await), (None, None));
+    busy.admin("insert into gate.opened default values").await;
+    lock_is_free(&host, &busy).await;
+    assert_eq!(busy.value("select string_agg(version, ' ') from belay.history").await.as_deref(), Some("1"));
+    host.namespace.reason("busy", "InvalidSpec").await;
+}
+
+#[tokio::test]
+async fn a_status_that_another_wrote_over_is_put_right_at_the_next_look() {
+    let host = Host::new("healed").await;
+    let _operator = host.operator();
+    host.healthy("a").await;
+    host.namespace.patch("PostgresDatabase", "a", json!({ "spec": { "interval": "1s" } })).await;
+    // What a run alone could say again, its history and its backup, is not asked for.
+    let told = async |kind: &str| {
+        let object = host.namespace.get(kind, "a").await.expect("it is there");
+        let said = ["observedGeneration", "version", "target", "pending", "run", "failure"];
+        let conditions = ["Ready", "Reconciling", "Stalled"].map(|one| {
+            let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+            let condition = conditions.find(|condition| condition["type"] == one).unwrap_or(&Value::Null);
+            ["status", "reason", "message", "observedGeneration"].map(|field| condition[field].clone())
+        });
+        (said.map(|field| object["status"][field].clone()), conditions)
+    };
+    let settled = async || (told("PostgresDatabase").await.0[1] == "1").then_some(());
+    host.namespace.wait_for("version 1 of the Database", DEADLINE, settled).await;
+    for kind in ["Migration", "PostgresDatabase"] {
+        let right = told(kind).await;
+        for (what, status) in [("lies", planted(kind)), ("nothing", json!({}))] {
+            let patch = json!([{ "op": "add", "path": "/status", "value": status }]);
+            let patch = Patch::Json::<()>(serde_json::from_value(patch).expect("a patch"));
+            host.api(kind).patch_status("a", &PatchParams::default(), &patch).await.expect("a status of another's");
+            let healed = async || (told(kind).await == right).then_some(());
+            host.namespace.wait_for(&format!("{kind}'s own status over {what}"), DEADLINE, healed).await;
+        }
+    }
 }

@@ -262,10 +262,14 @@ async fn a_leader_from_whom_the_lease_is_taken_does_nothing_until_it_has_it_agai
 #[tokio::test]
 async fn a_status_that_another_has_written_meanwhile_is_read_again_before_it_is_written_over() {
     let shop = Shop::new("overtaken").await;
-    let operator = Operator::replica(&shop.namespace, None);
+    let link = crate::support::link::Link::to(shop.namespace.cluster.operators_kubeconfig()).await;
+    let environment = [("BELAY_LOG", "debug"), ("KUBECONFIG", link.kubeconfig())];
+    let operator = Operator::start_as(&shop.namespace, &environment);
     migrate(&shop, UNTIL_TOLD).await;
-    shop.until(SLEEPING, "1").await;
-    let status = shop.reason("Applying").await;
+    let waits = async || Some(shop.status().await).filter(|status| status["run"]["statement"] == 2);
+    let status = shop.namespace.wait_for("the statement that waits", SOON, waits).await;
+    // The watch tells the operator of nothing more, and what it writes is on its way until the link is mended.
+    link.cut();
     let conditions = status["conditions"].as_array().expect("conditions");
     let ready = conditions.iter().position(|condition| condition["type"] == "Ready").expect("Ready");
     let another =
@@ -273,6 +277,9 @@ async fn a_status_that_another_has_written_meanwhile_is_read_again_before_it_is_
     let patch = ["patch", "migration", "shop", "--subresource", "status", "--type", "json", "--patch"];
     shop.namespace.kubectl(&[&patch[..], &[&another.to_string()]].concat());
     let _told = tell(&shop).await;
+    let decided = async || operator.says("Close { outcome: Succeeded }").then_some(());
+    shop.namespace.wait_for("its decision", SOON, decided).await;
+    link.mend();
     exactly_once(&shop).await;
     assert!(operator.says("the reconcile failed"), "it wrote over what it had not read: {}", operator.log());
 }

@@ -288,7 +288,7 @@ fn specs() -> Vec<(&'static str, Value)> {
 
 /// What each kind's status looks like when it is right, every part of it once; of a generation that never was, so that it is no
 /// answer.
-fn planted(kind: &str) -> Value {
+pub fn planted(kind: &str) -> Value {
     let conditions = json!([
         { "type": "Ready", "status": "False", "reason": "Applying", "message": "planted", "observedGeneration": 999,
           "lastTransitionTime": "2026-01-01T00:00:00Z" },

@@ -239,8 +239,7 @@ async fn a_run_is_written_down_before_and_after() {
     let database = Postgres::shared().database().await;
     let mut engine = claimed(database.engine().await).await;
     let run = run();
-    engine.begin_run(&intent(run.id)).await.unwrap();
-    engine.set_backup(run.id, "shop-7f3a2").await.unwrap();
+    engine.begin_run(&RunIntent { backup: Some("shop-7f3a2".into()), ..intent(run.id) }).await.unwrap();
     engine.finish_run(run.id, "Succeeded").await.unwrap();
     let query = "SELECT concat_ws(' ', holder, server->>'database', plan_hash, from_version, to_version, backup, outcome) \
                  FROM belay.run WHERE finished_at >= started_at";

@@ -137,6 +137,38 @@ async fn a_build_that_fails_leaves_no_invalid_index() {
 }
 
 #[tokio::test]
+async fn of_an_index_without_a_name_no_try_leaves_an_invalid_one_to_the_next() {
+    let database = with_table().await;
+    let mut engine = engine(&database).await;
+    let mut old = database.superuser().await;
+    // It is never the one that a deadlock ends.
+    let hold = "SET deadlock_timeout = '1h'; BEGIN; LOCK TABLE t IN ROW EXCLUSIVE MODE";
+    sqlx::raw_sql(hold).execute(&mut old).await.unwrap();
+    let waits_since = async |condition: &str| {
+        let query = format!(
+            "SELECT query_start::text FROM pg_stat_activity WHERE usename = '{}' AND wait_event_type = 'Lock' AND {condition}",
+            database.role
+        );
+        eventually(condition, SOON, async || database.value(&query).await).await
+    };
+    let release = async {
+        waits_since("query LIKE 'CREATE INDEX CONCURRENTLY%'").await;
+        // Behind the build, and so before what would put away what it leaves.
+        sqlx::raw_sql("LOCK TABLE t IN SHARE UPDATE EXCLUSIVE MODE").execute(&mut old).await.unwrap();
+        assert_eq!(indexes(&database).await, "t_a_idx!");
+        let tidies = waits_since("query LIKE '%LOCK TABLE%'").await;
+        // The next try.
+        waits_since(&format!("query_start > '{tidies}'")).await;
+        sqlx::raw_sql("COMMIT").execute(&mut old).await.unwrap();
+    };
+    let files =
+        [("001_i.sql", "-- belay: no-transaction\nSET lock_timeout = '500ms';\nCREATE INDEX CONCURRENTLY ON t (a);")];
+    let (applied, ()) = tokio::join!(apply(&mut engine, &files), release);
+    applied.unwrap();
+    assert_eq!((indexes(&database).await.as_str(), history(&database).await.as_str()), ("t_a_idx", "001"));
+}
+
+#[tokio::test]
 async fn an_invalid_index_that_somebody_left_is_built_anew_also_behind_if_not_exists() {
     for text in [CONCURRENTLY, "CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON public.t USING btree (a)"] {
         let database = with_table().await;

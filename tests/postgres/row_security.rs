@@ -46,13 +46,32 @@ async fn under_row_level_security_scripts_change_what_psql_would_and_the_ledger_
     let error = apply(&mut engine, &[("004_wrong.sql", wrong)]).await.unwrap_err();
     assert_eq!(error.reason(), Reason::ScriptFailed);
     assert!(error.to_string().contains("row-level security policy for table \"accounts\""), "{error}");
+}
 
-    // The ledger could be hidden from its owner as well: then it is an error, and never an empty ledger.
-    let hide =
-        "ALTER TABLE belay.history ENABLE ROW LEVEL SECURITY; ALTER TABLE belay.history FORCE ROW LEVEL SECURITY";
-    database.admin(hide).await;
-    let error = engine.ledger().await.unwrap_err();
-    assert_eq!(error.reason(), Reason::PermissionDenied, "{error}");
+#[tokio::test]
+async fn a_ledger_under_row_level_security_is_never_an_empty_one_and_either_thing_that_the_error_names_helps() {
+    let forced = "ENABLE ROW LEVEL SECURITY; ALTER TABLE belay.history FORCE ROW LEVEL SECURITY";
+    let of_another = "OWNER TO postgres; ALTER TABLE belay.history ENABLE ROW LEVEL SECURITY";
+    for hide in [forced, of_another] {
+        for disable in [true, false] {
+            let database = Postgres::shared().database().await;
+            let role = &database.role;
+            let mut engine = claimed(database.engine().await).await;
+            apply(&mut engine, &[("001_a.sql", "CREATE TABLE a ()")]).await.unwrap();
+            let hide = format!("ALTER TABLE belay.history {hide}; GRANT ALL ON belay.history TO {role}");
+            database.admin(&hide).await;
+            let error = engine.ledger().await.unwrap_err();
+            assert_eq!(error.reason(), Reason::PermissionDenied, "{error}");
+            let error = error.to_string();
+            assert!(error.contains("row-level security") && !error.contains("GRANT"), "{error}");
+            let (table, bypass) = error.split_once(" Run: ").unwrap().1.split_once("; or, as a superuser: ").unwrap();
+            assert!(table.contains("\"belay\".\"history\"") && bypass.contains(role.as_str()), "{error}");
+            database.admin(if disable { table } else { bypass }).await;
+            assert_eq!(engine.ledger().await.unwrap().rows.len(), 1, "{hide}");
+            apply(&mut engine, &[("002_b.sql", "CREATE TABLE b ()")]).await.unwrap();
+            assert_eq!(history(&database).await, "001 002");
+        }
+    }
 }
 
 #[tokio::test]

@@ -159,6 +159,7 @@ fn items(path: &str, number: i64) -> Value {
     let item = |n: i64| match path.rsplit('.').next().unwrap() {
         "configMaps" => json!({ "name": format!("a{n}") }),
         "healthChecks" => json!({ "name": format!("a{n}"), "sql": { "query": "select true" } }),
+        "containers" => json!({ "name": format!("a{n}"), "image": "busybox" }),
         "searchPath" | "relations" | "locks" | "names" => json!(format!("a{n}")),
         "waitingOn" => json!({ "pid": n, "user": "a", "application": "a", "lock": "a" }),
         "conditions" => json!({

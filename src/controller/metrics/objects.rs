@@ -6,8 +6,8 @@ use std::sync::{Arc, Weak};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::ResourceExt;
-use kube::runtime::reflector::ObjectRef;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Resource, ResourceExt};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -44,16 +44,13 @@ impl Collector for Objects {
         if !leads {
             return Ok(());
         }
+        let of_all = conditions(&context.migrations, |m| Some(&m.status.as_ref()?.conditions))
+            .chain(conditions(&context.databases, |d| Some(&d.status.as_ref()?.conditions)))
+            .chain(conditions(&context.backups, |b| Some(&b.status.as_ref()?.conditions)));
+        gauges(&mut encoder, table::CONDITION, of_all)?;
         // Not copies: a scrape of ten thousand objects must not double what they take.
-        let (migrations, databases, backups) =
-            (context.migrations.state(), context.databases.state(), context.backups.state());
-        let (migrations, databases, backups) = (readable(&migrations), readable(&databases), readable(&backups));
-        let conditions = migrations
-            .iter()
-            .filter_map(|m| condition("Migration", *m, &m.status.as_ref()?.conditions))
-            .chain(databases.iter().filter_map(|d| condition("PostgresDatabase", *d, &d.status.as_ref()?.conditions)))
-            .chain(backups.iter().filter_map(|b| condition("PostgresBackup", *b, &b.status.as_ref()?.conditions)));
-        gauges(&mut encoder, table::CONDITION, conditions)?;
+        let (migrations, databases) = (context.migrations.state(), context.databases.state());
+        let (migrations, databases) = (readable(&migrations), readable(&databases));
         of_migrations(&mut encoder, &migrations)?;
         of_databases(&mut encoder, &databases)?;
         runs(&mut encoder, &context)
@@ -151,18 +148,71 @@ fn named(object: &impl ResourceExt) -> Labels {
     vec![("namespace", object.namespace().unwrap_or_default()), ("name", object.name_any())]
 }
 
+/// Of each object of a kind the one of the three that is True. One that cannot be read is Stalled, as `invalid` tells it, be it
+/// by an event alone.
+fn conditions<K>(
+    store: &Store<Watched<K>>,
+    of: fn(&K) -> Option<&Vec<Condition>>,
+) -> impl Iterator<Item = (Labels, f64)>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    store.state().into_iter().filter_map(move |object| {
+        let (condition, reason) = match &object.0 {
+            Ok(readable) => holds(of(readable)?)?,
+            Err(_) => (STALLED, Reason::InvalidSpec),
+        };
+        let mut labels = vec![("kind", K::kind(&()).into_owned())];
+        labels.extend(named(object.as_ref()));
+        labels.push(("condition", condition.to_owned()));
+        labels.push(("reason", reason.to_string()));
+        Some((labels, 1.0))
+    })
+}
+
 /// The one of the three that is True. A reason that this Belay does not know is no label.
-fn condition(kind: &str, object: &impl ResourceExt, conditions: &[Condition]) -> Option<(Labels, f64)> {
+fn holds(conditions: &[Condition]) -> Option<(&str, Reason)> {
     let summary = |condition: &&Condition| [READY, RECONCILING, STALLED].contains(&condition.type_.as_str());
     let holds = conditions.iter().filter(summary).find(|condition| condition.status == "True")?;
-    let reason: Reason = holds.reason.parse().ok()?;
-    let mut labels = vec![("kind", kind.to_owned())];
-    labels.extend(named(object));
-    labels.push(("condition", holds.type_.clone()));
-    labels.push(("reason", reason.to_string()));
-    Some((labels, 1.0))
+    Some((&holds.type_, holds.reason.parse().ok()?))
 }
 
 fn seconds(at: &str) -> Option<f64> {
     Some(at.parse::<Timestamp>().ok()?.as_second() as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::runtime::reflector::store::Writer;
+    use kube::runtime::watcher::Event;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_object_that_cannot_be_read_is_stalled_whatever_its_status_says() {
+        let condition = json!({
+            "type": "Ready", "status": "True", "reason": "Succeeded", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z",
+        });
+        let object = |name: &str, spec: serde_json::Value| {
+            let object = json!({
+                "apiVersion": "belay.dev/v1alpha1", "kind": "PostgresDatabase", "metadata": { "namespace": "shop", "name": name },
+                "spec": spec, "status": { "conditions": [condition] },
+            });
+            serde_json::from_value::<Watched<PostgresDatabase>>(object).unwrap()
+        };
+        let mut writer = Writer::default();
+        let objects = [
+            object("a", json!({ "connection": { "secretRef": { "name": "a" } } })),
+            object("b", json!("of another Belay")),
+        ];
+        for object in objects {
+            writer.apply_watcher_event(&Event::Apply(object));
+        }
+        let mut told: Vec<String> = conditions(&writer.as_reader(), |d| Some(&d.status.as_ref()?.conditions))
+            .map(|(labels, _)| labels.into_iter().map(|(_, value)| value).collect::<Vec<_>>().join(" "))
+            .collect();
+        told.sort_unstable();
+        assert_eq!(told, ["PostgresDatabase shop a Ready Succeeded", "PostgresDatabase shop b Stalled InvalidSpec"]);
+    }
 }
