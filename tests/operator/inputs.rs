@@ -223,6 +223,39 @@ async fn the_ledger_is_read_again_at_the_interval_though_nothing_has_changed() {
 }
 
 #[tokio::test]
+async fn a_config_map_that_changed_while_no_operator_was_there_or_while_one_is_is_applied() {
+    let shop = Shop::new("config-map").await;
+    let put = async |scripts: &[(&str, &str)]| {
+        let data: serde_json::Map<_, _> = scripts.iter().map(|(name, sql)| ((*name).to_owned(), json!(sql))).collect();
+        shop.apply(
+            &json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "scripts" }, "data": data }),
+        )
+        .await;
+    };
+    let at = async |version: &str| {
+        let look = async || (shop.ledger().await == version).then_some(());
+        shop.namespace.wait_for(&format!("the versions {version}"), SOON, look).await;
+        shop.reason("Succeeded").await;
+    };
+    let (b, c) = (("002_b.sql", "create table b ();"), ("003_c.sql", "create table c ();"));
+    put(&ONE).await;
+    let operator = shop.operator();
+    let source = json!({ "configMaps": [{ "name": "scripts" }] });
+    shop.apply(&json!({
+        "apiVersion": "belay.dev/v1alpha1", "kind": "Migration", "metadata": { "name": "shop" },
+        "spec": { "databaseRef": { "name": "shop" }, "source": source },
+    }))
+    .await;
+    at("001").await;
+    put(&[ONE[0], b]).await;
+    at("001,002").await;
+    operator.kill();
+    put(&[ONE[0], b, c]).await;
+    let _operator = shop.operator();
+    at("001,002,003").await;
+}
+
+#[tokio::test]
 async fn only_the_content_of_the_digest_is_run() {
     let shop = Shop::new("digest").await;
     let _operator = shop.operator();

@@ -21,7 +21,7 @@ const LOCK_POLL: Duration = Duration::from_secs(1);
 /// The longest wait between two tries of what may recover by itself.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 /// A fleet's turns come soon: only a longer wait for one is told.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(15);
 /// Progress is written at most this often.
 pub(super) const PROGRESS: Duration = Duration::from_secs(1);
 

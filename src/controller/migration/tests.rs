@@ -521,7 +521,7 @@ fn a_long_wait_for_a_turn_is_told_with_the_server_and_a_short_one_is_not() {
     let short = waits(1);
     assert_eq!((reason(&short), short.step), (None, Step::Rest));
     assert!(short.requeue.is_some());
-    let long = waits(6);
+    let long = waits(16);
     assert_eq!(reason(&long), Some(Reason::Planning));
     assert!(message(&long).contains("db:5432"), "{}", message(&long));
 }
