@@ -133,7 +133,7 @@ pub(super) async fn connect(target: &Target, application: &str) -> Result<Connec
         });
     }
     Ok(Connected {
-        session: Session { connection, backend: seen.backend, plain: false },
+        session: Session { connection, backend: seen.backend, plain: false, prepared: None },
         identity: seen.identity,
         deadlock_timeout: seen.deadlock_timeout,
         options_taken,
