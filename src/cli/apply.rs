@@ -84,13 +84,10 @@ impl Apply {
     pub async fn run(self) -> Result<Exit, CliError> {
         let cancel = interrupt::listen();
         let locks = Locks::from(self.locks);
-        // What is wrong with the folder is told first, whatever the server says.
-        let look = async { Ok(self.look(locks).await) };
-        let (history, looked) = tokio::select! {
-            both = async { tokio::try_join!(self.folder.read_beside(), look) } => both?,
+        let (history, (mut engine, ledger)) = tokio::select! {
+            both = self.folder.read_beside(self.look(locks)) => both?,
             () = cancel.cancelled() => return Err(CliError::Interrupted),
         };
-        let (mut engine, ledger) = looked?;
         let answer = self.on(&mut engine, ledger, &history, locks, &cancel).await;
         engine.close().await;
         answer

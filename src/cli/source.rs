@@ -45,11 +45,19 @@ impl Folder {
         merge(std::slice::from_ref(&self.folder), self.layout)
     }
 
-    /// The same, beside what else there is to wait for: on a thread of its own.
-    pub async fn read_beside(&self) -> Result<History, CliError> {
+    /// The same, on a thread of its own, beside a look at the database. What is wrong with the folder is told first, whatever
+    /// the server says.
+    pub async fn read_beside<T>(
+        &self,
+        look: impl Future<Output = Result<T, CliError>>,
+    ) -> Result<(History, T), CliError> {
         let folder = self.clone();
-        let read = tokio::task::spawn_blocking(move || folder.read()).await;
-        read.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+        let read = async {
+            let read = tokio::task::spawn_blocking(move || folder.read()).await;
+            read.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+        };
+        let (history, looked) = tokio::try_join!(read, async { Ok(look.await) })?;
+        Ok((history, looked?))
     }
 }
 
