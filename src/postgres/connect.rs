@@ -147,7 +147,8 @@ pub(super) async fn open(target: &Target, application: &str, options: bool) -> R
     if options {
         with = with.options(settings(&target.locks)).options(KEEPALIVE);
     }
-    match tokio::time::timeout(CONNECT, with.connect()).await {
+    // Boxed: else each future that may connect, such as the one beside every script, has room for it, and is moved with it.
+    match tokio::time::timeout(CONNECT, Box::pin(with.connect())).await {
         Ok(connection) => connection,
         Err(_) => Err(Error::Io(std::io::Error::new(
             std::io::ErrorKind::TimedOut,
