@@ -22,6 +22,7 @@ mod postgres {
     mod mutations;
     mod outside;
     mod pooler;
+    mod prepared;
     mod privileges;
     mod psql;
     mod reading;

@@ -82,28 +82,43 @@ struct Ran {
 
 impl Apply {
     pub async fn run(self) -> Result<Exit, CliError> {
-        let history = self.folder.read()?;
         let cancel = interrupt::listen();
         let locks = Locks::from(self.locks);
-        let mut engine = tokio::select! {
-            engine = session::connect(&self.database, locks) => engine?,
+        let (history, (mut engine, ledger)) = tokio::select! {
+            both = self.folder.read_beside(self.look(locks)) => both?,
             () = cancel.cancelled() => return Err(CliError::Interrupted),
         };
-        let answer = self.on(&mut engine, &history, locks, &cancel).await;
+        let answer = self.on(&mut engine, ledger, &history, locks, &cancel).await;
         engine.close().await;
         answer
+    }
+
+    /// Connects, and reads the ledger if nobody else has the lock.
+    async fn look(&self, locks: Locks) -> Result<(Engine, Option<Ledger>), CliError> {
+        let mut engine = session::connect(&self.database, locks).await?;
+        let ledger = match engine.try_lock().await? {
+            true => Some(engine.ledger().await?),
+            false => None,
+        };
+        Ok((engine, ledger))
     }
 
     /// Lock, ledger, plan, run, and the ledger again.
     async fn on(
         &self,
         engine: &mut Engine,
+        ledger: Option<Ledger>,
         history: &History,
         locks: Locks,
         cancel: &CancellationToken,
     ) -> Result<Exit, CliError> {
-        session::lock(engine, locks.retry_for, cancel).await?;
-        let ledger = engine.ledger().await?;
+        let ledger = match ledger {
+            Some(ledger) => ledger,
+            None => {
+                session::lock(engine, locks.retry_for, cancel).await?;
+                engine.ledger().await?
+            }
+        };
         let place = session::place(engine, &ledger);
         let policy = self.options.policy(&self.database);
         let planned =

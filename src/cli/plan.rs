@@ -58,10 +58,13 @@ struct Document {
 
 impl Plan {
     pub async fn run(self) -> Result<Exit, CliError> {
-        let history = self.folder.read()?;
+        let look = async {
+            let mut engine = session::connect(&self.database, self.locks.into()).await?;
+            let ledger = engine.ledger().await?;
+            Ok((engine, ledger))
+        };
+        let (history, (engine, ledger)) = self.folder.read_beside(look).await?;
         let policy = self.options.policy(&self.database);
-        let mut engine = session::connect(&self.database, self.locks.into()).await?;
-        let ledger = engine.ledger().await?;
         let planned = plan(&history, &ledger, &policy)
             .map_err(|refusal| session::refused(&engine, &ledger, &history, refusal))?;
         let (baseline, pending) = summary::scripts(&planned, policy.transaction);

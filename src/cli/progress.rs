@@ -3,8 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::output;
-use super::summary::{Mode, ScriptSummary};
+use super::{output, summary};
 use crate::api::TransactionMode;
 use crate::plan::PlannedScript;
 use crate::postgres::{Blocker, Progress};
@@ -31,15 +30,7 @@ struct Current {
 
 impl Printer {
     pub fn new(scripts: &[PlannedScript], transaction: TransactionMode, shown: bool) -> Self {
-        let rows: Vec<_> = scripts
-            .iter()
-            .map(|script| ScriptSummary::new(script, Mode::Transaction).row())
-            // Version, description, author.
-            .map(|mut row| {
-                row.truncate(3);
-                row
-            })
-            .collect();
+        let rows: Vec<_> = scripts.iter().filter(|_| shown).map(|script| summary::name(script)).collect();
         let lines: Vec<String> = output::table(None, &rows, "  ").lines().map(str::to_owned).collect();
         let width = lines.iter().map(|line| line.chars().count()).max().unwrap_or_default();
         let lines = lines.iter().map(|line| format!("{line:width$}  ")).collect();

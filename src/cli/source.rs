@@ -12,7 +12,7 @@ use crate::script::{Content, History};
 use crate::source::{folder, layout};
 
 /// The folder that a command works on.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct Folder {
     /// The folder of <version>_<description>.sql files; or a file with ConfigMaps, as `kubectl get -o yaml` prints them
     #[arg(value_name = "FOLDER", default_value = "migrations")]
@@ -43,6 +43,21 @@ impl Folder {
     /// The history in the folder, or in the ConfigMaps of the file. Every faulty file is told.
     pub fn read(&self) -> Result<History, CliError> {
         merge(std::slice::from_ref(&self.folder), self.layout)
+    }
+
+    /// The same, on a thread of its own, beside a look at the database. What is wrong with the folder is told first, whatever
+    /// the server says.
+    pub async fn read_beside<T>(
+        &self,
+        look: impl Future<Output = Result<T, CliError>>,
+    ) -> Result<(History, T), CliError> {
+        let folder = self.clone();
+        let read = async {
+            let read = tokio::task::spawn_blocking(move || folder.read()).await;
+            read.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+        };
+        let (history, looked) = tokio::try_join!(read, async { Ok(look.await) })?;
+        Ok((history, looked?))
     }
 }
 

@@ -110,6 +110,11 @@ impl ScriptSummary {
     }
 }
 
+/// Version, description, author: the first columns of [`ScriptSummary::row`], for those who need no more of a great many.
+pub fn name(script: &Script) -> Vec<String> {
+    vec![script.version.to_string(), capital(script.title()), script.header.author.clone().unwrap_or_default()]
+}
+
 /// `ALTER TABLE tickets: ACCESS EXCLUSIVE, 2 more`; what no statement names counts among the others.
 fn strongest(script: &Script) -> Option<String> {
     let (locks, more) = (script.locks(), script.more_locks());

@@ -169,6 +169,8 @@ impl Engine {
                 }
                 // Nothing of it was done: it is what the script is not run in one transaction for.
                 Outcome::Failed(stop) if task.is_refused_in_transaction(&stop) => task.goes_apart(),
+                // Belay's doing, and no try that counts.
+                Outcome::Failed(stop) if self.was_unprepared(&stop).await => continue,
                 Outcome::Failed(stop) => match sqlstate::retry(&stop.error.sql_state) {
                     Retry::No => return Err(self.failed(&task, stop)),
                     Retry::Locks => {

@@ -21,7 +21,7 @@ use super::notice;
 use super::quote::{Ident, Literal};
 use super::retry;
 use super::server_error::ServerError;
-use super::session::{Fault, text, texts};
+use super::session::{Fault, text};
 use super::sqlstate::{LOCK_NOT_AVAILABLE, QUERY_CANCELED, SYNTAX_ERROR};
 use super::watch::Watch;
 use crate::api::TransactionMode;
@@ -93,8 +93,7 @@ pub(super) struct Task<'a> {
 
 /// What a script's messages came to.
 pub(super) enum Sent {
-    /// With what the ledger's row gave back.
-    Done(Option<String>),
+    Done,
     Failed {
         /// Which of the messages, and how many of its statements were answered.
         piece: usize,
@@ -118,20 +117,20 @@ impl Engine {
     /// Runs scripts in one transaction.
     async fn attempt_scripts(&mut self, task: &Task<'_>) -> Outcome {
         let token = format!("{:032x}", rand::random::<u128>());
-        let mut transaction = None;
         for (index, script) in task.scripts.iter().enumerate() {
             if task.cancel.is_cancelled() {
                 return self.roll_back_to(Outcome::Cancelled { script: index }).await;
             }
             let part = Part { opens: index == 0, closes: index + 1 == task.scripts.len() };
-            let try_ = Try { run: task.run, mode: task.mode, attempt: task.attempt, token: &token };
+            let prepared = self.prepared_for(&script.text).await;
+            let (run, mode, attempt) = (task.run, task.mode, task.attempt);
+            let try_ = Try { run, mode, attempt, token: &token, prepared: prepared.as_deref() };
             let plain = self.take_plain();
             let message = Message::new(self, script, part, plain, &try_);
             failpoint::pass("before-script").await;
             let limit = retry::longest_lock_timeout(&self.target.locks, self.deadlock_timeout);
             match self.send(&message, task, index, 0, limit).await {
-                Sent::Done(id) => {
-                    transaction = id;
+                Sent::Done => {
                     if let Some(session) = self.session.as_mut().filter(|_| !part.closes) {
                         session.plain = true;
                     }
@@ -150,7 +149,7 @@ impl Engine {
         if task.cancel.is_cancelled() {
             return self.roll_back_to(Outcome::Cancelled { script: task.scripts.len().saturating_sub(1) }).await;
         }
-        self.commit(task, transaction.as_deref().unwrap_or_default()).await
+        self.commit(task, &token).await
     }
 
     /// Sends one script's messages, and counts the server's answers. Meanwhile a second connection looks on, tells how
@@ -214,14 +213,15 @@ impl Engine {
     }
 
     /// COMMIT as its own message. What became of the transaction is asked behind it: sqlx does not show the command tag, and
-    /// the COMMIT of an aborted transaction answers ROLLBACK without an error. The same backend says it, so no crash lies
-    /// between, after which the number could be another's; else the rows decide. Not to be cancelled: what it does, it has done.
-    async fn commit(&mut self, task: &Task<'_>, transaction: &str) -> Outcome {
+    /// the COMMIT of an aborted transaction answers ROLLBACK without an error. But a setting that was SET in it lasts only if
+    /// it is committed: the token says it, which nobody else has. When no answer comes, the rows decide. Not to be cancelled:
+    /// what it does, it has done.
+    async fn commit(&mut self, task: &Task<'_>, token: &str) -> Outcome {
         failpoint::pass("before-commit").await;
         let last = task.scripts.len().saturating_sub(1);
+        let (prepare, prepared) = self.prepare_anew(task.total.saturating_sub(task.offset + task.scripts.len()));
         let sql = format!(
-            "COMMIT;SELECT pg_catalog.pg_xact_status({}::pg_catalog.xid8);{};DISCARD TEMP;DEALLOCATE ALL;CLOSE ALL;UNLISTEN *",
-            Literal(transaction),
+            "COMMIT;SHOW belay.committed;{prepare}{};DISCARD TEMP;CLOSE ALL;UNLISTEN *",
             self.reset().join(";"),
         );
         match self.try_query(sql).await {
@@ -229,8 +229,9 @@ impl Engine {
                 failpoint::pass("after-commit").await;
                 if let Some(session) = &mut self.session {
                     session.plain = true;
+                    session.prepared = prepared.or(session.prepared.take());
                 }
-                match rows.first().is_some_and(|row| text(row, 0) == "committed") {
+                match rows.first().is_some_and(|row| text(row, 0) == token) {
                     true => Outcome::Committed,
                     false => Outcome::NotOurs { script: last, split: true },
                 }
@@ -309,11 +310,10 @@ impl Engine {
 
 /// Sends messages one after the other, each when the one before is answered.
 async fn pieces(connection: &mut PgConnection, pieces: &[Piece<'_>]) -> Sent {
-    let mut of_row = None;
     for (piece, message) in pieces.iter().enumerate() {
         let (mut completed, mut inserted) = (0, None);
         let answered = match message {
-            Piece::Sql(sql) => answers(connection, sql, &mut completed, &mut inserted, &mut of_row).await,
+            Piece::Sql(sql) => answers(connection, sql, &mut completed, &mut inserted).await,
             Piece::Copy(copy) => data(connection, copy).await,
         };
         if let Err(error) = answered {
@@ -323,7 +323,7 @@ async fn pieces(connection: &mut PgConnection, pieces: &[Piece<'_>]) -> Sent {
             return Sent::NoRow;
         }
     }
-    Sent::Done(of_row)
+    Sent::Done
 }
 
 async fn answers(
@@ -331,7 +331,6 @@ async fn answers(
     sql: &Sql,
     completed: &mut usize,
     inserted: &mut Option<u64>,
-    of_row: &mut Option<String>,
 ) -> Result<(), sqlx::Error> {
     *inserted = sql.ledger_statement.map(|_| 0);
     let mut answers = sqlx::raw_sql(AssertSqlSafe(sql.text.as_str())).fetch_many(connection);
@@ -342,9 +341,6 @@ async fn answers(
                     *inserted = Some(done.rows_affected());
                 }
                 *completed += 1;
-            }
-            Either::Right(row) if Some(*completed) == sql.ledger_statement => {
-                *of_row = texts(&row)?.into_iter().next().flatten();
             }
             // What a script selects is nobody's business here.
             Either::Right(_) => {}
@@ -383,10 +379,12 @@ pub(super) fn stopped(
 /// found before the first one runs.
 fn stop(script: &Script, piece: Option<&Piece<'_>>, index: usize, completed: usize, error: ServerError) -> Stop {
     let (character, by_count) = match piece {
-        Some(Piece::Sql(sql)) => (error.position.and_then(|position| sql.character(position)), sql.place(completed)),
+        Some(Piece::Sql(sql)) => {
+            (error.position.and_then(|position| sql.character(script, position)), sql.place(completed))
+        }
         Some(Piece::Copy(copy)) => {
             let in_data = error.copy_line.map(|line| script.characters(copy.line_at(line)) + 1);
-            let in_statement = error.position.and_then(|position| copy.character(position));
+            let in_statement = error.position.map(|position| copy.character(script, position));
             (in_data.or(in_statement), Place::Script(copy.statement))
         }
         None => (None, Place::Before),

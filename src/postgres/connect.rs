@@ -133,7 +133,7 @@ pub(super) async fn connect(target: &Target, application: &str) -> Result<Connec
         });
     }
     Ok(Connected {
-        session: Session { connection, backend: seen.backend, plain: false },
+        session: Session { connection, backend: seen.backend, plain: false, prepared: None },
         identity: seen.identity,
         deadlock_timeout: seen.deadlock_timeout,
         options_taken,
@@ -147,7 +147,8 @@ pub(super) async fn open(target: &Target, application: &str, options: bool) -> R
     if options {
         with = with.options(settings(&target.locks)).options(KEEPALIVE);
     }
-    match tokio::time::timeout(CONNECT, with.connect()).await {
+    // Boxed: else each future that may connect, such as the one beside every script, has room for it, and is moved with it.
+    match tokio::time::timeout(CONNECT, Box::pin(with.connect())).await {
         Ok(connection) => connection,
         Err(_) => Err(Error::Io(std::io::Error::new(
             std::io::ErrorKind::TimedOut,

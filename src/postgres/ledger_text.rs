@@ -59,15 +59,15 @@ pub(super) fn rollback(text: &str) -> Cow<'_, str> {
 /// The text with each value behind the word PASSWORD withheld: in `PASSWORD 'x'`, in `OPTIONS (password 'x')`, and
 /// in connection strings with `password=x`. Rather one too many, a comment's, than one too few.
 fn passwords(text: &str) -> Cow<'_, str> {
-    const WORD: &[u8] = b"password";
+    const WORD: &str = "password";
     let bytes = text.as_bytes();
     let mut out = String::new();
     let mut copied = 0;
-    for word in memchr2_iter(b'p', b'P', bytes) {
-        let at = word + WORD.len();
-        if word < copied || !bytes.get(word..at).is_some_and(|word| word.eq_ignore_ascii_case(WORD)) {
+    for word in occurrences(text, WORD) {
+        if word < copied {
             continue;
         }
+        let at = word + WORD.len();
         let mut start = at;
         while bytes.get(start).is_some_and(|byte| byte.is_ascii_whitespace() || matches!(byte, b'"' | b'=')) {
             start += 1;
@@ -84,6 +84,14 @@ fn passwords(text: &str) -> Cow<'_, str> {
     }
     out.push_str(&text[copied..]);
     Cow::Owned(out)
+}
+
+/// Where a text has this word, in any case; it is in small letters of ASCII.
+pub(super) fn occurrences<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
+    let first = word.as_bytes().first().copied().unwrap_or_default();
+    memchr2_iter(first, first.to_ascii_uppercase(), text.as_bytes()).filter(move |at| {
+        text.as_bytes().get(*at..at + word.len()).is_some_and(|found| found.eq_ignore_ascii_case(word.as_bytes()))
+    })
 }
 
 /// The inside of the value at `start`: a string of any kind, or, in a connection string, a bare word.

@@ -28,8 +28,8 @@ pub(super) struct Sql {
     pub text: String,
     prefix_characters: usize,
     prefix_statements: usize,
-    /// The script's characters before this piece.
-    characters_before: usize,
+    /// The byte of the script that this piece begins at.
+    at: usize,
     script: Marked,
     constraints: bool,
     /// The statement, counted from 0, that writes the ledger's row.
@@ -42,8 +42,8 @@ pub(super) struct Copy<'a> {
     pub statement: usize,
     pub sql: &'a str,
     pub data: &'a [u8],
-    /// The script's characters before the statement.
-    characters_before: usize,
+    /// The byte of the script that the statement begins at, and its data.
+    at: usize,
     data_at: usize,
 }
 
@@ -117,12 +117,13 @@ impl<'a> Message<'a> {
         before.extend(engine.settings_of_try(try_.attempt));
         before.push(guard.set());
 
-        // What it gives back says what became of it, once COMMIT was sent.
-        let row = insert(engine, script, try_, &guard) + " RETURNING pg_catalog.pg_current_xact_id()::text";
+        let row = row(engine, script, try_, &guard);
         let mut around = Around::new(engine, before, guard.release(), row, part.closes);
-        if !part.closes {
+        match part.closes {
+            // It goes back to what it was if the transaction is rolled back.
+            true => around.behind.push(format!("SET belay.committed = {}", Ident(try_.token))),
             // A message is read by the settings that hold before it begins.
-            around.behind.extend(engine.reset());
+            false => around.behind.extend(engine.reset()),
         }
         Self::around(engine, script, 0..script.statements.len(), around)
     }
@@ -159,7 +160,7 @@ impl<'a> Message<'a> {
                 statement: number,
                 sql: script.statement_text(statement),
                 data: script.text.as_bytes().get(data.clone()).unwrap_or_default(),
-                characters_before: script.characters(statement.range.start),
+                at: statement.range.start,
                 data_at: data.start,
             }));
             at = script.behind_copy(&data);
@@ -185,7 +186,7 @@ struct Text<'a> {
 impl Text<'_> {
     /// A piece of these bytes, which hold these statements.
     fn sql(&self, before: Vec<String>, bytes: Range<usize>, statements: Range<usize>) -> Sql {
-        let characters_before = self.script.characters(bytes.start);
+        let at = bytes.start;
         let mut text = before.join(";");
         if !before.is_empty() {
             text.push_str(";\n");
@@ -197,7 +198,7 @@ impl Text<'_> {
             text,
             prefix_characters,
             prefix_statements: before.len(),
-            characters_before,
+            at,
             script,
             constraints: false,
             ledger_statement: None,
@@ -233,16 +234,16 @@ impl Sql {
     }
 
     /// The server's position in the text, as a character of the script, from 1. None: it is not in it.
-    pub fn character(&self, position: usize) -> Option<usize> {
+    pub fn character(&self, script: &Script, position: usize) -> Option<usize> {
         let character = self.script.character(position.checked_sub(self.prefix_characters)?)?;
-        Some(self.characters_before + character)
+        Some(script.characters(self.at) + character)
     }
 }
 
 impl Copy<'_> {
     /// The server's position in the statement, as a character of the script, from 1.
-    pub fn character(&self, position: usize) -> Option<usize> {
-        Some(self.characters_before + position)
+    pub fn character(&self, script: &Script, position: usize) -> usize {
+        script.characters(self.at) + position
     }
 
     /// The byte of the script where a line of the data begins; lines count from 1.
@@ -260,6 +261,8 @@ pub(super) struct Try<'a> {
     pub attempt: u32,
     /// Random, so that no script can know it.
     pub token: &'a str,
+    /// The name under which the session has the ledger's row prepared, if it may be written so.
+    pub prepared: Option<&'a str>,
 }
 
 /// What tells, at the end of a message, that it is still in the transaction that it began in.
@@ -298,23 +301,44 @@ impl Guard {
 
     fn holds(&self) -> String {
         match self {
-            Self::Setting(token) => {
-                format!("pg_catalog.current_setting('belay.attempt', true) = {}", Literal(token))
-            }
+            Self::Setting(token) => setting_is(Literal(token)),
             Self::Savepoint(_) => "true".to_owned(),
         }
     }
 }
 
+fn setting_is(token: impl std::fmt::Display) -> String {
+    format!("pg_catalog.current_setting('belay.attempt', true) = {token}")
+}
+
+/// How long the message takes so far.
+const SINCE_BEGIN: &str = "(extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.statement_timestamp()) * \
+                           1000)::pg_catalog.int8";
+
 /// The ledger's row, written only by a backend that holds the lock, in the transaction that the script began in.
-fn insert(engine: &Engine, script: &Script, try_: &Try<'_>, guard: &Guard) -> String {
+fn row(engine: &Engine, script: &Script, try_: &Try<'_>, guard: &Guard) -> String {
     let mode = match try_.mode {
         TransactionMode::PerScript => "transaction",
         TransactionMode::AllPending => "shared-transaction",
     };
-    const SINCE_BEGIN: &str = "(extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.statement_timestamp()) * \
-                               1000)::pg_catalog.int8";
-    insert_row(engine, script, mode, try_.run, SINCE_BEGIN, &guard.holds())
+    match (try_.prepared, guard) {
+        (Some(name), Guard::Setting(token)) => {
+            format!("EXECUTE {} ({}, {})", Ident(name), row_values(script, mode, try_.run), Literal(token))
+        }
+        _ => insert_row(engine, script, mode, try_.run, SINCE_BEGIN, &guard.holds()),
+    }
+}
+
+/// Prepares the row of any script whose guard is a setting: what [`row`] executes.
+pub(super) fn prepare_row(engine: &Engine, name: &str) -> String {
+    const TYPES: [&str; 12] = {
+        let mut types = ["pg_catalog.text"; 12];
+        types[10] = "pg_catalog.uuid";
+        types
+    };
+    let values: Vec<_> = (1..TYPES.len()).map(|number| format!("${number}")).collect();
+    let row = insert(engine, &values.join(", "), SINCE_BEGIN, &setting_is("$12"));
+    format!("PREPARE {} ({}) AS {row}", Ident(name), TYPES.join(", "))
 }
 
 /// A script's row, if `condition` holds and this session holds the lock. `duration`: an expression, in milliseconds.
@@ -326,17 +350,21 @@ pub(super) fn insert_row(
     duration: &str,
     condition: &str,
 ) -> String {
+    insert(engine, &row_values(script, mode, run), duration, condition)
+}
+
+fn insert(engine: &Engine, values: &str, duration: &str, condition: &str) -> String {
     format!(
         "INSERT INTO {schema}.history (version, file_name, description, author, date, checksum, script, rollback, \
-         mode, applied_by, run_id, duration_ms) SELECT {values}, {mode}, {by}, '{run}'::pg_catalog.uuid, {duration} \
-         WHERE {condition} AND {locked}",
+         mode, applied_by, run_id, duration_ms) SELECT {values}, {duration} WHERE {condition} AND {locked}",
         schema = Ident(&engine.target.history_schema),
-        values = script_values(script),
-        mode = Literal(mode),
-        by = Literal(&run.applied_by),
-        run = run.id,
         locked = engine.lock_is_held(),
     )
+}
+
+/// [`script_values`], mode, applied_by, run_id.
+fn row_values(script: &Script, mode: &str, run: &RunContext) -> String {
+    format!("{}, {}, {}, '{}'::pg_catalog.uuid", script_values(script), Literal(mode), Literal(&run.applied_by), run.id)
 }
 
 /// version, file_name, description, author, date, checksum, script, rollback: as a list of literals.

@@ -34,6 +34,7 @@ mod message;
 mod notice;
 mod outside;
 mod pooler;
+mod prepared;
 mod progress;
 mod quote;
 mod repair;

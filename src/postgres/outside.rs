@@ -100,7 +100,7 @@ impl Engine {
         failpoint::pass("before-statement").await;
         let limit = retry::longest_lock_timeout(&self.target.locks, self.deadlock_timeout);
         match self.send(&message, task, 0, number, limit).await {
-            Sent::Done(_) => self.commit_statement(task, number).await,
+            Sent::Done => self.commit_statement(task, number).await,
             Sent::NoRow => Ok(self.not_ours(0).await),
             Sent::Failed { fault: lost @ Fault::Lost { .. }, .. } => Err(lost),
             Sent::Failed { piece, completed, fault: Fault::Server(error) } => {
@@ -160,7 +160,7 @@ impl Engine {
         }
         let message = Message::alone(self, script, number);
         match self.send(&message, task, 0, number, patience).await {
-            Sent::Done(_) => {
+            Sent::Done => {
                 failpoint::pass("before-conclusion").await;
                 self.conclude(task, number).await.map(|()| Outcome::Committed)
             }

@@ -49,6 +49,8 @@ pub(super) struct Session {
     pub backend: Backend,
     /// It is as a script finds it, and as the last one's COMMIT left it. Belay's own SQL needs other settings.
     pub plain: bool,
+    /// The name under which the ledger's row is prepared in it: see [`super::prepared`].
+    pub prepared: Option<String>,
 }
 
 /// A server process: its pid alone may be another's by now.

@@ -36,7 +36,10 @@ impl Hasher {
 
 impl fmt::Display for Checksum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let digit = |half: u8| char::from(DIGITS[usize::from(half & 15)]);
+        let digits = self.0.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]);
+        f.write_str(&digits.collect::<String>())
     }
 }
 

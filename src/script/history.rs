@@ -83,6 +83,9 @@ pub struct SourceFile {
     pub elsewhere: Option<Elsewhere>,
 }
 
+/// The byte order mark.
+const MARK: &str = "\u{FEFF}";
+
 /// When so much is kept of the texts of a history, and of what was read from them, in bytes, of further ones is let go what can
 /// be had again: [`Script::whole`] gets it when the script is run.
 const KEPT: usize = 16 * 1024 * 1024;
@@ -96,11 +99,15 @@ impl History {
         let mut files: Vec<(String, Content)> =
             files.into_iter().map(|(name, content)| (name, content.into())).collect();
         files.sort_by(|a, b| a.0.cmp(&b.0));
+        read_ahead(files, |files| Self::from_taken(files))
+    }
+
+    fn from_taken(files: impl Iterator<Item = (String, Taken)>) -> Result<Self, Vec<InvalidFile>> {
         let mut digest = Digest::default();
         let mut reader = Reader::default();
         let (mut names, mut downs) = (BTreeMap::<Version, String>::new(), BTreeMap::new());
         // A rollback comes before its script: `001_x.down.sql`, `001_x.sql`.
-        for (name, content) in files {
+        for (name, taken) in files {
             let (parts, is_down) = match file_name::read(&name) {
                 FileName::Script(parts) => (parts, false),
                 FileName::Down(parts) => (parts, true),
@@ -119,27 +126,29 @@ impl History {
                 reader.faults.push(same_version(name, there, &parts.version));
                 continue;
             }
-            let (bytes, elsewhere) = content.take().unwrap_or_else(|why| {
+            let (bytes, elsewhere) = taken.unwrap_or_else(|why| {
                 reader.faults.push(InvalidFile::Unreadable { file: name.clone(), why });
                 (Vec::new(), None)
             });
-            digest.add(&name, &bytes);
+            let mark = bytes.starts_with(MARK.as_bytes());
             let text = decode(&name, bytes).map_err(|fault| reader.faults.push(fault)).unwrap_or_default();
             if is_down {
+                digest.add_text(&name, mark, &text);
                 downs.insert(parts.version, (name, text));
                 continue;
             }
             names.insert(parts.version.clone(), name.clone());
-            reader.script(SourceFile {
+            let source = SourceFile {
                 down: downs.get(&parts.version).cloned(),
                 description: parts.spoken(),
                 version: parts.version,
-                file_name: name,
+                file_name: name.clone(),
                 text,
                 no_transaction: false,
                 unsupported: None,
                 elsewhere,
-            });
+            };
+            reader.script_beside(source, |text| digest.add_text(&name, mark, text));
         }
         reader.faults.extend(downs.iter().filter_map(|(version, (name, _))| misplaced(name, names.get(version))));
         reader.history(digest)
@@ -190,6 +199,43 @@ impl History {
     }
 }
 
+/// A file's bytes, and where they can be had again; or why they could not be had.
+type Taken = Result<(Vec<u8>, Option<Elsewhere>), String>;
+
+/// Gives `then` the files in their order; those of a large folder are read on a thread of its own, a little ahead.
+fn read_ahead<T>(
+    files: Vec<(String, Content)>,
+    then: impl FnOnce(&mut dyn Iterator<Item = (String, Taken)>) -> T,
+) -> T {
+    /// So many files are worth a thread.
+    const MANY: usize = 500;
+    /// A batch is sent with so many files, or as soon as it has so many bytes. At most two are there at a time.
+    const BATCH: (usize, usize) = (64, 64 * 1024);
+    let elsewhere = files.iter().filter(|(_, content)| matches!(content, Content::Elsewhere(_))).count();
+    let taken = files.into_iter().map(|(name, content)| (name, content.take()));
+    if elsewhere < MANY {
+        return then(&mut { taken });
+    }
+    std::thread::scope(|scope| {
+        let (sender, batches) = std::sync::mpsc::sync_channel(0);
+        scope.spawn(move || {
+            let (mut batch, mut bytes) = (Vec::new(), 0);
+            for file in taken {
+                bytes += file.1.as_ref().map_or(0, |(bytes, _)| bytes.len());
+                batch.push(file);
+                if batch.len() >= BATCH.0 || bytes >= BATCH.1 {
+                    bytes = 0;
+                    if sender.send(std::mem::take(&mut batch)).is_err() {
+                        return;
+                    }
+                }
+            }
+            let _ = sender.send(batch);
+        });
+        then(&mut batches.into_iter().flatten())
+    })
+}
+
 /// Reads scripts one after the other.
 #[derive(Default)]
 struct Reader {
@@ -202,6 +248,10 @@ struct Reader {
 
 impl Reader {
     fn script(&mut self, source: SourceFile) {
+        self.script_beside(source, |_| {});
+    }
+
+    fn script_beside(&mut self, source: SourceFile, also: impl FnOnce(&str) + Send) {
         if let Some(there) = self.scripts.get(&source.version) {
             self.faults.push(same_version(source.file_name, &there.file_name, &there.version));
             return;
@@ -212,7 +262,7 @@ impl Reader {
             let (file, down) = (source.file_name.clone(), down.clone());
             self.faults.push(InvalidFile::TwoRollbacks { file, position, down });
         }
-        let mut script = Script::read(source);
+        let mut script = Script::read_beside(source, also);
         // One that is larger by itself is kept all the same: to read it twice would cost more.
         if self.kept > KEPT {
             script.let_go();
@@ -237,10 +287,19 @@ pub struct Digest(Hasher);
 
 impl Digest {
     pub fn add(&mut self, name: &str, bytes: &[u8]) {
-        for piece in [name.as_bytes(), bytes] {
-            self.0.add(&(piece.len() as u64).to_be_bytes());
-            self.0.add(piece);
-        }
+        self.add_pieces(name, [bytes, b""]);
+    }
+
+    /// The same, of a text with or without a byte order mark before it.
+    fn add_text(&mut self, name: &str, mark: bool, text: &str) {
+        self.add_pieces(name, [if mark { MARK } else { "" }.as_bytes(), text.as_bytes()]);
+    }
+
+    fn add_pieces(&mut self, name: &str, content: [&[u8]; 2]) {
+        self.0.add(&(name.len() as u64).to_be_bytes());
+        self.0.add(name.as_bytes());
+        self.0.add(&content.map(|piece| piece.len() as u64).iter().sum::<u64>().to_be_bytes());
+        content.iter().for_each(|piece| self.0.add(piece));
     }
 
     fn end(self) -> String {
@@ -282,8 +341,8 @@ pub fn decode(file: &str, bytes: Vec<u8>) -> Result<String, InvalidFile> {
         let utf16 = bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]);
         InvalidFile::NotUtf8 { file: file(), line, offset, utf16 }
     })?;
-    if text.starts_with('\u{FEFF}') {
-        text.drain(..'\u{FEFF}'.len_utf8());
+    if text.starts_with(MARK) {
+        text.drain(..MARK.len());
     }
     match text.find('\0') {
         Some(at) => Err(InvalidFile::Nul { file: file(), position: Cursor::new(&text).position(at) }),

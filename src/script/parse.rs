@@ -39,6 +39,9 @@ pub struct Script {
     kept: bool,
 }
 
+/// In bytes: longer texts, which no ConfigMap holds, are hashed on two threads.
+const LONG: usize = 2 * 1024 * 1024;
+
 /// Why a script whose text was not kept could not be read again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Reread {
@@ -56,19 +59,31 @@ impl Script {
 
     /// Reads a script whose name and bytes are already known to be right. Its rollback file goes before rollback lines.
     pub(super) fn read(source: SourceFile) -> Self {
+        Self::read_beside(source, |_| {})
+    }
+
+    /// The same, and what else there is to do with its text: beside it, where that is long.
+    pub(super) fn read_beside(source: SourceFile, also: impl FnOnce(&str) + Send) -> Self {
         let SourceFile { version, description, file_name, text, down, no_transaction, unsupported, elsewhere } = source;
-        let mut read = Read::marked(&text, no_transaction);
-        if let Some(unsupported) = unsupported {
-            read.refuse(unsupported);
-        }
-        let rollback = match &down {
-            Some((_, down)) => rollback::judge(down),
-            None => match rollback::lines(&text, &read.notes) {
-                Some(lines) => rollback::judge(&lines),
-                None => Rollback::None,
-            },
-        };
-        let checksum = Checksum::of(hashed(&text, &read.notes).into_iter().map(str::as_bytes));
+        let (read, rollback, checksum) = std::thread::scope(|scope| {
+            match text.len() > LONG {
+                true => drop(scope.spawn(|| also(&text))),
+                false => also(&text),
+            }
+            let mut read = Read::marked(&text, no_transaction);
+            if let Some(unsupported) = unsupported {
+                read.refuse(unsupported);
+            }
+            let rollback = match &down {
+                Some((_, down)) => rollback::judge(down),
+                None => match rollback::lines(&text, &read.notes) {
+                    Some(lines) => rollback::judge(&lines),
+                    None => Rollback::None,
+                },
+            };
+            let checksum = Checksum::of(hashed(&text, &read.notes).into_iter().map(str::as_bytes));
+            (read, rollback, checksum)
+        });
         Self {
             version,
             description,

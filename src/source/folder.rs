@@ -24,8 +24,9 @@ pub fn read(path: &Path) -> Result<Vec<(String, Content)>, SourceError> {
         let Ok(name) = entry.file_name().into_string() else {
             return Err(SourceError::NameNotUtf8 { path: file.display().to_string() });
         };
-        let kind = std::fs::metadata(&file).map_err(|error| unreadable(&file, error))?;
-        if !kind.is_file() {
+        // A link is followed, which costs a look at the file.
+        let plain = entry.file_type().is_ok_and(|kind| kind.is_file());
+        if !plain && !std::fs::metadata(&file).map_err(|error| unreadable(&file, error))?.is_file() {
             return Err(SourceError::NotAFile { path: file.display().to_string() });
         }
         let content = Elsewhere::new(move || std::fs::read(&file).map_err(|error| error.to_string()));

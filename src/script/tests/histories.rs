@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::super::{Content, Elsewhere, History, InvalidFile, Reread, Rollback};
+use super::super::{Content, Digest, Elsewhere, History, InvalidFile, Reread, Rollback};
 
 fn read(files: &[(&str, &[u8])]) -> Result<History, Vec<InvalidFile>> {
     History::from_files(files.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())))
@@ -87,6 +87,40 @@ fn the_digest_is_over_names_and_bytes_whatever_their_order() {
     assert_ne!(digest(&[a]), base);
     assert_ne!(digest(&[a, ("002_c.sql", b"select 2;")]), base);
     assert_ne!(digest(&[a, ("002_b.sql", b"select 2;\n")]), base, "bytes, not what they mean");
+}
+
+#[test]
+fn a_large_folder_that_is_read_ahead_is_the_same_history() {
+    let names: Vec<_> = (1..=1000).map(|n| format!("{n:04}_x.sql")).collect();
+    let text = |name: &str| format!("select '{name}';\n").repeat(if name.starts_with("07") { 200 } else { 1 });
+    let here = names.iter().map(|name| (name.clone(), text(name).into_bytes()));
+    let elsewhere = |missing: &'static str| {
+        let content = move |name: String| {
+            let there = name != missing;
+            Elsewhere::new(move || if there { Ok(text(&name).into_bytes()) } else { Err("gone".into()) })
+        };
+        History::from_files(
+            names.iter().rev().map(move |name| (name.clone(), Content::Elsewhere(content(name.clone())))),
+        )
+    };
+    assert_eq!(elsewhere("").unwrap().digest(), History::from_files(here).unwrap().digest());
+    assert_eq!(elsewhere("").unwrap().len(), 1000);
+    let faults: Vec<_> =
+        elsewhere("0777_x.sql").unwrap_err().iter().map(|fault| fault.file_name().to_owned()).collect();
+    assert_eq!(faults, ["0777_x.sql"]);
+}
+
+#[test]
+fn the_digest_of_long_files_and_of_such_with_a_byte_order_mark_is_over_their_bytes() {
+    let long = |mark: &str| format!("{mark}select 1;\n{}", "-- and so on\n".repeat(200_000)).into_bytes();
+    let files = [long(""), long("\u{feff}"), b"\xef\xbb\xbf\xef\xbb\xbfselect 1;".to_vec()];
+    let names = ["1_a.sql", "2_b.sql", "3_c.sql"];
+    let history = History::from_files(names.iter().map(|name| (*name).to_owned()).zip(files.clone())).unwrap();
+    let mut digest = Digest::default();
+    names.iter().zip(&files).for_each(|(name, bytes)| digest.add(name, bytes));
+    assert_eq!(history.digest(), History::from_sources(Vec::new(), digest, Vec::new(), Vec::new()).unwrap().digest());
+    let [a, b, _] = history.scripts().collect::<Vec<_>>()[..] else { panic!() };
+    assert_eq!(a.checksum, b.checksum);
 }
 
 #[test]
