@@ -47,7 +47,14 @@ pub struct Controller {
 
 impl Controller {
     pub fn run(self) -> Result<Exit, CliError> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Start)?;
+        /// It waits more than it works: on a large machine a thread for each core, with its part of the heap, would be for nothing.
+        const MOST_THREADS: usize = 4;
+        let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MOST_THREADS));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .enable_all()
+            .build()
+            .map_err(CliError::Start)?;
         let settings = Settings {
             namespace: self.namespace,
             cluster: self.cluster,

@@ -10,7 +10,7 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 
-use super::{Place, at_once, database, until_ready};
+use super::{Place, at_once, counted, database, until_ready};
 use crate::ready::is_ready;
 use crate::sample::Sample;
 use crate::support::cluster::Namespace;
@@ -45,6 +45,7 @@ pub async fn measure(place: &Place) -> (String, Finished) {
     let operator = place.operator(&namespace, &[]).await;
     let files = files();
     let (mut belay, mut psql, mut ratios) = (Sample::default(), Sample::default(), Vec::new());
+    let mut asked = Vec::new();
     let mut finished = Vec::new();
     for pair in 0..PAIRS {
         let mut own = Vec::new();
@@ -57,6 +58,7 @@ pub async fn measure(place: &Place) -> (String, Finished) {
         }
         at_once(own.iter().map(|(name, one)| database(&namespace, name, one))).await;
         until_ready(&namespace, "PostgresDatabase", DATABASES * (pair + 1)).await;
+        let mark = place.server.mark();
         let (mine, theirs) = if pair % 2 == 0 {
             let mine = migrate(&namespace, &own, &operator).await;
             (mine, by_psql(&files, &others))
@@ -64,7 +66,8 @@ pub async fn measure(place: &Place) -> (String, Finished) {
             let theirs = by_psql(&files, &others);
             (migrate(&namespace, &own, &operator).await, theirs)
         };
-        eprintln!("{DATABASES} databases: {mine:?}, psql {theirs:?}");
+        asked = counted(&place.server.requests(mark));
+        eprintln!("{DATABASES} databases: {mine:?}, psql {theirs:?}; {asked:?}");
         let mut admin = place.postgres.superuser("postgres").await;
         for one in others {
             let drop = format!("DROP DATABASE {} WITH (FORCE)", one.name);
@@ -77,10 +80,12 @@ pub async fn measure(place: &Place) -> (String, Finished) {
     }
     let _ = std::fs::remove_dir_all(&files);
     ratios.sort_by(f64::total_cmp);
+    let asked: String = asked.iter().map(|(what, count)| format!("| `{what}` | {count} |\n")).collect();
     let text = format!(
         "### A fleet\n\n| {DATABASES} databases, {} scripts each | median s |\n| --- | ---: |\n\
          | Migrations created at once → all `Ready=True` | {:.2} |\n| `xargs -P 8 psql` | {:.2} |\n\
-         | the ratio within a pair; aimed at: 0.55 | **{:.2}**, from {:.2} to {:.2} |\n\n{PAIRS} pairs, in turns, one operator.\n",
+         | the ratio within a pair; aimed at: 0.55 | **{:.2}**, from {:.2} to {:.2} |\n\n{PAIRS} pairs, in turns, one operator.\n\n\
+         | requests of the operator, the last time | |\n| --- | ---: |\n{asked}",
         SCRIPTS.len(),
         belay.median().as_secs_f64(),
         psql.median().as_secs_f64(),
