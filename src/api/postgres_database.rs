@@ -296,7 +296,7 @@ pub struct PostgresDatabaseStatus {
     /// The database's OID on that server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database_oid: Option<u32>,
-    /// The database's size, in bytes, when it was last looked at.
+    /// The database's size, in bytes, when it was last looked at, to within a twentieth.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<i64>,
     /// The version that the ledger shows.

@@ -32,7 +32,7 @@ pub async fn report(
             new.server_version = Some(seen.identity.server_version.clone());
             new.system_identifier = seen.identity.system_identifier.clone();
             new.database_oid = Some(seen.identity.database_oid);
-            new.size_bytes = Some(seen.size_bytes);
+            new.size_bytes = Some(told_size(old.size_bytes, seen.size_bytes));
             new.version = seen.version.as_ref().map(ToString::to_string);
             let at = seen
                 .version
@@ -54,4 +54,24 @@ fn last(backup: &PostgresBackup) -> Option<LastBackup> {
         snapshot_at: status.snapshot_at.clone()?,
         version: status.ledger_version.clone(),
     })
+}
+
+/// A size that has hardly changed is no news: else every look at a database in use would be a write to the API server.
+fn told_size(told: Option<i64>, seen: i64) -> i64 {
+    told.filter(|told| seen.abs_diff(*told) <= told.unsigned_abs() / 20).unwrap_or(seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::told_size;
+
+    #[test]
+    fn a_size_is_told_anew_when_it_has_changed_by_more_than_a_twentieth() {
+        assert_eq!(told_size(None, 1000), 1000);
+        assert_eq!(told_size(Some(1000), 1050), 1000);
+        assert_eq!(told_size(Some(1000), 950), 1000);
+        assert_eq!(told_size(Some(1000), 1051), 1051);
+        assert_eq!(told_size(Some(1000), 0), 0);
+        assert_eq!(told_size(Some(0), 1), 1);
+    }
 }
