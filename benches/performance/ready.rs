@@ -35,8 +35,17 @@ pub struct Ready {
 /// Runs one Migration after the other, each on a database of its own.
 pub async fn measure(cluster: &Cluster, server: &Postgres) -> Ready {
     let namespace = cluster.namespace("bench").await;
-    let operator = Operator::start_as(&namespace, &[("BELAY_LOG", "info")]);
-    eventually("the operator's start", SOON, async || operator.log().contains("watching").then_some(())).await;
+    // As the chart has it: under its ServiceAccount, behind its admission policies, one that holds the Lease.
+    namespace.let_operators_elect();
+    let environment = [
+        ("BELAY_LOG", "info"),
+        ("BELAY_LEADER_ELECT", "true"),
+        ("BELAY_LEASE_NAMESPACE", namespace.name.as_str()),
+        ("MALLOC_ARENA_MAX", "1"),
+        ("MALLOC_MMAP_THRESHOLD_", "131072"),
+    ];
+    let operator = Operator::start_as(&namespace, &environment);
+    eventually("the operator's start", SOON, async || operator.says("this replica leads").then_some(())).await;
     let idle = memory::now(operator.id()).expect("the operator runs");
     namespace.apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: written}}").await;
     // The first warms the connections up, and is not counted.
