@@ -37,13 +37,8 @@ pub async fn measure(cluster: &Cluster, server: &Postgres) -> Ready {
     let namespace = cluster.namespace("bench").await;
     // As the chart has it: under its ServiceAccount, behind its admission policies, one that holds the Lease.
     namespace.let_operators_elect();
-    let environment = [
-        ("BELAY_LOG", "info"),
-        ("BELAY_LEADER_ELECT", "true"),
-        ("BELAY_LEASE_NAMESPACE", namespace.name.as_str()),
-        ("MALLOC_ARENA_MAX", "1"),
-        ("MALLOC_MMAP_THRESHOLD_", "131072"),
-    ];
+    let environment =
+        [("BELAY_LOG", "info"), ("BELAY_LEADER_ELECT", "true"), ("BELAY_LEASE_NAMESPACE", namespace.name.as_str())];
     let operator = Operator::start_as(&namespace, &environment);
     eventually("the operator's start", SOON, async || operator.says("this replica leads").then_some(())).await;
     let idle = memory::now(operator.id()).expect("the operator runs");

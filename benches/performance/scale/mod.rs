@@ -51,17 +51,7 @@ impl Place {
     /// An operator of the release build, that watches.
     async fn operator(&self, namespace: &Namespace, more: &[(&str, &str)]) -> Operator {
         let kubeconfig = self.server.kubeconfig();
-        let environment = [
-            &[
-                ("BELAY_LOG", "info"),
-                ("KUBECONFIG", kubeconfig.as_str()),
-                // As the chart has it.
-                ("MALLOC_ARENA_MAX", "1"),
-                ("MALLOC_MMAP_THRESHOLD_", "131072"),
-            ],
-            more,
-        ]
-        .concat();
+        let environment = [&[("BELAY_LOG", "info"), ("KUBECONFIG", kubeconfig.as_str())], more].concat();
         let operator = Operator::start_as(namespace, &environment);
         eventually("the operator's start", LATER, async || operator.says("\"watching\"").then_some(())).await;
         operator
