@@ -78,7 +78,7 @@ pub fn set(
         message: truncate(message, MAX_MESSAGE),
         observed_generation: generation,
         // As the API server gives it back: what was written is compared with what the watch brings.
-        last_transition_time: Time(Timestamp::from_second(now.as_second()).unwrap_or(now)),
+        last_transition_time: Time(to_the_second(now)),
     };
     match conditions.iter_mut().find(|c| c.type_ == kind) {
         Some(old) => {
@@ -91,6 +91,11 @@ pub fn set(
         }
         None => conditions.push(fresh),
     }
+}
+
+/// A time without its fraction, as statuses have it.
+pub fn to_the_second(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
 /// Takes a condition away: it says nothing of the present generation.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
 use kube::core::{DynamicObject, error_boundary::InvalidObject};
 use kube::runtime::controller::Action;
 use kube::runtime::events::{Event, EventType};
@@ -36,11 +36,7 @@ pub async fn report<K: Resource<DynamicType = ()>>(
     let (name, namespace) = (metadata.name.as_deref().unwrap_or_default(), metadata.namespace.as_deref());
     let resource = kube::api::ApiResource::erase::<K>(&());
     let api = Api::<DynamicObject>::namespaced_with(context.client.clone(), namespace.unwrap_or_default(), &resource);
-    // Listed, as a watch does it: the right to get one of any kind is one that nothing else needs.
-    let found = api.list(&ListParams::default().fields(&format!("metadata.name={name}"))).await?.items;
-    let Some(found) = found.into_iter().find(|found| found.metadata.uid == metadata.uid) else {
-        return Ok(());
-    };
+    let Some(found) = status::present(&api, metadata).await? else { return Ok(()) };
     let why = conditions::truncate(&invalid.error.to_string(), MAX_WHY);
     let message =
         format!("The object cannot be read: {why}. Nothing is done. Correct it, or run the Belay that wrote it.");

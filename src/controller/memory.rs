@@ -45,12 +45,14 @@ impl Memory {
     /// The status as it was last written, or as the watch has it: a minute later that is what counts, also if it is another's.
     pub fn status(&mut self, watched: Option<&MigrationStatus>, now: Timestamp) -> MigrationStatus {
         let old = self.written_at.is_none_or(|at| now.duration_since(at) > WATCH_LAG);
-        let written = self.written.as_ref().map(|written| &written.0);
-        if old || written == watched {
+        if old || self.written() == watched {
             self.written = None;
         }
-        let written = self.written.as_ref().map(|written| &written.0);
-        written.or(watched).cloned().unwrap_or_default()
+        self.written().or(watched).cloned().unwrap_or_default()
+    }
+
+    fn written(&self) -> Option<&MigrationStatus> {
+        self.written.as_ref().map(|written| &written.0)
     }
 
     /// Lets go of the status as it was last written, where the watch has brought it, or a later one.
@@ -106,16 +108,16 @@ impl Memory {
         Some(until)
     }
 
-    /// Whether the source of `key` is the one that was read last.
-    fn was_read(&self, key: &Key) -> bool {
-        self.source.as_ref().is_some_and(|(_, read)| Some(read.digest()) == key.source_digest.as_deref())
-    }
-
     /// The same, for what is known without reading the source, which has not changed.
     pub fn rests_until(&self, key: &Key) -> Option<Timestamp> {
         let (settled, until) = self.settled.as_ref().filter(|_| self.run.is_none() && !self.source_changed)?;
         let key = Key { source_digest: settled.source_digest.clone(), ..key.clone() };
         (*settled == key).then_some(*until)
+    }
+
+    /// Whether the source of `key` is the one that was read last.
+    fn was_read(&self, key: &Key) -> bool {
+        self.source.as_ref().is_some_and(|(_, read)| Some(read.digest()) == key.source_digest.as_deref())
     }
 
     /// Whether nothing is known yet of what was done: the object is new, or this process is.

@@ -3,11 +3,10 @@
 
 use std::sync::Arc;
 
-use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 
-use super::Context;
 use super::context::Watched;
+use super::{Context, status};
 use crate::api::conditions::{self, READY};
 use crate::api::{Migration, REQUESTED_AT, Reason};
 
@@ -67,10 +66,8 @@ pub async fn whole(
         return Ok(Some(kept));
     }
     let api = Api::<Watched<Migration>>::namespaced(context.client.clone(), &pruned.namespace().unwrap_or_default());
-    // Listed, as a watch does it: the right to get one is one that nothing else needs.
-    let one = ListParams::default().fields(&format!("metadata.name={}", pruned.name_any()));
-    let found = api.list(&one).await?.items.into_iter().filter_map(|found| found.0.ok());
-    Ok(found.into_iter().find(|found| found.metadata.uid == pruned.metadata.uid).map(Arc::new))
+    let found = status::present(&api, &pruned.metadata).await?;
+    Ok(found.and_then(|found| found.0.ok()).map(Arc::new))
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use std::fmt::Debug;
 
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::api::{Patch, PatchParams};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -90,6 +90,20 @@ where
         return Ok(None);
     }
     Ok(written?.resource_version())
+}
+
+/// The object that `metadata` names, as the API server has it now. None: it is gone, or was made again.
+///
+/// # Errors
+/// When the API server does not answer.
+pub async fn present<K>(api: &Api<K>, metadata: &ObjectMeta) -> Result<Option<K>, kube::Error>
+where
+    K: Resource + DeserializeOwned + Clone + Debug,
+{
+    // Listed, as a watch does it: the right to get one of any kind is one that nothing else needs.
+    let name = metadata.name.as_deref().unwrap_or_default();
+    let found = api.list(&ListParams::default().fields(&format!("metadata.name={name}"))).await?.items;
+    Ok(found.into_iter().find(|found| found.meta().uid == metadata.uid))
 }
 
 /// Whether two statuses say the same, whenever they said it.

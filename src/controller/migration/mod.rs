@@ -110,7 +110,9 @@ fn rests_until(migration: &Migration, context: &Context, memory: &mut Memory, no
         return None;
     }
     let known = migration.status.as_ref().and_then(|status| status.source_digest.clone());
-    let key = observe::key(migration, known, context);
+    let namespace = migration.namespace().unwrap_or_default();
+    let database = context.database(&namespace, &migration.spec.database_ref.name);
+    let (key, _) = observe::key(migration, known, database.as_deref(), context);
     if memory.is_fresh() {
         memory.settle(key.clone(), Settle { until: context.pace.next(now), failed: false });
     }

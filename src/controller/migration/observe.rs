@@ -144,8 +144,8 @@ pub async fn observe(migration: &Migration, context: &Context, memory: &mut Memo
     memory.keep_source(migration, source.as_ref().ok());
 
     let request = request(migration).filter(|request| status.last_handled_requested_at.as_ref() != Some(&request.text));
-    let pin = database.as_ref().map(|database| context.pins.get(database).0).unwrap_or_default();
-    let key = key(migration, source.as_ref().ok().map(|history| history.digest().to_string()), context);
+    let digest = source.as_ref().ok().map(|history| history.digest().to_string());
+    let (key, pin) = key(migration, digest, database.as_deref().ok(), context);
     Observed {
         claimant: format!("{}/{namespace}/{}", context.cluster, migration.name_any()),
         name: migration.name_any(),
@@ -175,17 +175,22 @@ pub async fn observe(migration: &Migration, context: &Context, memory: &mut Memo
     }
 }
 
-/// What a run on `migration` is about, where its source has this digest.
-pub fn key(migration: &Migration, source_digest: Option<String>, context: &Context) -> Key {
-    let namespace = migration.namespace().unwrap_or_default();
-    let database = context.database(&namespace, &migration.spec.database_ref.name);
-    Key {
+/// What a run on `migration` is about, where its source has this digest; and what its Database is known to be.
+pub fn key(
+    migration: &Migration,
+    source_digest: Option<String>,
+    database: Option<&PostgresDatabase>,
+    context: &Context,
+) -> (Key, Pin) {
+    let (pin, accepted) = database.map(|database| context.pins.get(database)).unwrap_or_default();
+    let key = Key {
         generation: migration.metadata.generation.unwrap_or_default(),
-        database_generation: database.as_ref().and_then(|db| db.metadata.generation).unwrap_or_default(),
+        database_generation: database.and_then(|database| database.metadata.generation).unwrap_or_default(),
         source_digest,
         request: migration.annotations().get(REQUESTED_AT).cloned(),
-        accepted: database.map(|database| context.pins.get(&database).1).unwrap_or_default(),
-    }
+        accepted,
+    };
+    (key, pin)
 }
 
 /// The annotation, where it is a time; anything else asks for nothing.

@@ -258,5 +258,5 @@ fn progress_only(a: &MigrationStatus, b: &MigrationStatus) -> bool {
 }
 
 fn rfc3339(at: Timestamp) -> String {
-    Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
+    conditions::to_the_second(at).to_string()
 }
