@@ -1,21 +1,31 @@
 //! What is served over HTTP. /healthz: the process answers. /readyz: the watches have read everything once, also on a replica
 //! that follows: a rollout waits for it. /metrics: for Prometheus; nothing in it is secret.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use futures::stream;
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::Error;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// As much of a page is in memory at once, in bytes.
+const CHUNK: usize = 64 * 1024;
+/// Whoever takes longer for a chunk is not waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What there is to tell, once there is.
 #[derive(Clone, Default)]
@@ -42,7 +52,7 @@ pub async fn serve(address: SocketAddr, pages: Pages) -> Result<JoinHandle<()>, 
             None => (StatusCode::SERVICE_UNAVAILABLE, "still reading"),
         }
     };
-    let metrics = move || async move { exposition(pages.metrics.get()) };
+    let metrics = move || async move { exposition(pages.metrics) };
     let router = Router::new()
         .route("/healthz", get(async || "ok"))
         .route("/readyz", get(readyz))
@@ -54,11 +64,75 @@ pub async fn serve(address: SocketAddr, pages: Pages) -> Result<JoinHandle<()>, 
     }))
 }
 
-fn exposition(registry: Option<&Registry>) -> Response {
-    let mut body = String::new();
-    match registry.map(|registry| text::encode(&mut body, registry)) {
-        Some(Ok(())) => ([(header::CONTENT_TYPE, OPEN_METRICS)], body).into_response(),
-        Some(Err(_)) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-        None => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+/// All metrics, sent as they are written: of ten thousand objects they are many megabytes.
+fn exposition(metrics: Arc<OnceLock<Registry>>) -> Response {
+    if metrics.get().is_none() {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    let (to, chunks) = mpsc::channel(1);
+    tokio::task::spawn_blocking(move || {
+        let Some(registry) = metrics.get() else { return };
+        let mut page = Page { chunk: String::new(), to };
+        let ended = text::encode(&mut page, registry).and_then(|()| page.send());
+        // A page that is cut off is to be told from a whole one, if anybody still reads it.
+        let _ = ended.map_err(|error| page.to.try_send(Err(error)));
+    });
+    let chunks = stream::unfold(chunks, async |mut chunks| Some((chunks.recv().await?, chunks)));
+    ([(header::CONTENT_TYPE, OPEN_METRICS)], Body::from_stream(chunks)).into_response()
+}
+
+/// A page on its way to whoever asked for it.
+struct Page {
+    chunk: String,
+    to: mpsc::Sender<Result<String, fmt::Error>>,
+}
+
+impl Page {
+    /// Sends what was written so far; fails when nobody takes it.
+    fn send(&mut self) -> fmt::Result {
+        let chunk = Ok(std::mem::take(&mut self.chunk));
+        let sent = Handle::current().block_on(async { tokio::time::timeout(PATIENCE, self.to.send(chunk)).await });
+        sent.ok().and_then(Result::ok).ok_or(fmt::Error)
+    }
+}
+
+impl fmt::Write for Page {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.chunk.push_str(text);
+        if self.chunk.len() < CHUNK { Ok(()) } else { self.send() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fmt::Write as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_page_of_any_length_arrives_whole_and_is_never_in_memory_as_a_whole() {
+        let (to, mut chunks) = mpsc::channel(1);
+        let line = "belay_condition{name=\"shop\"} 1\n";
+        let writer = tokio::task::spawn_blocking(move || {
+            let mut page = Page { chunk: String::new(), to };
+            (0..10_000).try_for_each(|_| page.write_str(line)).and_then(|()| page.send())
+        });
+        let mut text = String::new();
+        while let Some(chunk) = chunks.recv().await {
+            let chunk = chunk.expect("no fault");
+            assert!(chunk.len() < CHUNK + line.len());
+            text += &chunk;
+        }
+        assert_eq!(text, line.repeat(10_000));
+        assert_eq!(writer.await.expect("it ends"), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_page_that_nobody_reads_any_more_is_not_written_on() {
+        let (to, chunks) = mpsc::channel(1);
+        drop(chunks);
+        let mut page = Page { chunk: String::new(), to };
+        let written = tokio::task::spawn_blocking(move || page.write_str(&"x".repeat(CHUNK)));
+        assert_eq!(written.await.expect("it ends"), Err(fmt::Error));
     }
 }
