@@ -15,6 +15,22 @@ use crate::backup;
 use crate::controller::memory::Memory;
 use crate::controller::{Context, database, finalizer};
 
+/// Where the step begins what a deletion must not cut off, has the object wait for the run's end.
+///
+/// # Errors
+/// When the API server does not take it: the step must not be taken.
+pub async fn hold(
+    migration: &Migration,
+    o: &Observed,
+    decision: &Decision,
+    context: &Context,
+) -> Result<(), kube::Error> {
+    if o.has_finalizer || !matches!(decision.step, Step::BackUp { .. } | Step::Apply { .. }) {
+        return Ok(());
+    }
+    finalizer::set::<Migration>(&migration.metadata, RUN_FINALIZER, "belay-run", &context.client).await
+}
+
 /// Carries out the decision's step.
 ///
 /// # Errors
@@ -36,14 +52,12 @@ pub async fn act(
             }
         }
         Step::BackUp { name } => {
-            hold(&migration.metadata, o.has_finalizer, context).await?;
             if let (Ok(database), Some(plan), Some(run)) = (&o.database, &decision.plan, &o.run) {
                 create(&backup::for_run(migration, database, &name, plan.hash.as_str(), &run.id), context).await?;
             }
         }
         Step::Apply { .. } => {
             if let (Some(run), Some(plan), Ok(history)) = (run, decision.plan, &o.source) {
-                hold(&migration.metadata, o.has_finalizer, context).await?;
                 run.order(Order::Apply { plan, transaction: migration.spec.transaction, history: history.clone() });
             }
         }
@@ -115,13 +129,6 @@ async fn create(backup: &PostgresBackup, context: &Context) -> Result<(), kube::
         Err(kube::Error::Api(error)) if error.code == 409 => Ok(()),
         result => result.map(|_| ()),
     }
-}
-
-async fn hold(migration: &ObjectMeta, held: bool, context: &Context) -> Result<(), kube::Error> {
-    if held {
-        return Ok(());
-    }
-    finalizer::set::<Migration>(migration, RUN_FINALIZER, "belay-run", &context.client).await
 }
 
 /// Lets an object go that no run of this process is about.

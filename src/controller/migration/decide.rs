@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::message;
 use super::observe::{Observed, Trouble};
-use super::run::{Activity, Doing, Inspection, View};
+use super::view::{Activity, Doing, Inspection, View};
 use crate::api::{BackupWhen, Failure, PostgresBackup, Reason, State, conditions};
 use crate::backup;
 use crate::controller::pin::{self, Pin};

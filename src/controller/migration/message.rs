@@ -1,7 +1,7 @@
 //! What the status says: three sentences. What happened and where; what state the data is in; what to do next.
 
 use super::observe::Observed;
-use super::run::{Inspection, Place, View};
+use super::view::{Inspection, Place, View};
 use crate::api::{BackupWhen, Failure, PostgresBackup};
 use crate::plan::Plan;
 

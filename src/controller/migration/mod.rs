@@ -6,7 +6,7 @@
 //! | [`decide`] | no | every rule of the lifecycle |
 //! | [`report`] | writes | the status, once, before the step is taken: the intent stands before what cannot be undone |
 //! | [`act`] | writes | one step |
-//! | [`run`] | in its own task | the connection, its lock, and the step that was ordered |
+//! | [`run`] | in its own task | the connection, its lock, and the step that was ordered; what is seen of it is a [`view`] |
 
 mod act;
 mod decide;
@@ -16,6 +16,7 @@ mod report;
 mod run;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -94,7 +95,12 @@ async fn reconcile(watched: Arc<Watched<Migration>>, context: Arc<Context>) -> R
     let now = Timestamp::now();
     let decision = decide::decide(&observed, now);
     tracing::debug!(migration = migration.name_any(), step = ?decision.step, "decided");
-    report::report(migration, &observed, &decision, &context, &mut memory, now).await?;
+    // Both stand before the step is taken; neither waits for the other.
+    let (told, held) = futures::join!(
+        report::report(migration, &observed, &decision, &context, &mut memory, now),
+        act::hold(migration, &observed, &decision, &context),
+    );
+    told.and(held)?;
     let requeue = decision.requeue;
     act::act(migration, observed, decision, &context, &mut memory).await?;
     if memory.run.is_none() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::run::View;
+use super::view::View;
 use crate::api::{
     Adopt, BackupWhen, Failure, Migration, MigrationStatus, OutOfOrder, PostgresBackup, PostgresDatabase, REQUESTED_AT,
     RUN_FINALIZER, Reason, conditions,

@@ -9,7 +9,7 @@ use kube::{Resource, ResourceExt};
 use super::decide::{Decision, PROGRESS, Say, Step};
 use super::message;
 use super::observe::Observed;
-use super::run::{Activity, Doing};
+use super::view::{Activity, Doing};
 use crate::api::conditions::{self, APPLIED, BACKED_UP, HEALTHY, PLANNED, READY};
 use crate::api::{Migration, MigrationStatus, PlannedScriptStatus, Reason, RunStatus, RunSummary, State};
 use crate::controller::memory::Memory;

@@ -12,96 +12,15 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::observe::{Key, Trouble};
-use crate::api::{Failure, HealthCheck, PostgresDatabase, Reason, TransactionMode, WaitingOn};
+use super::view::{Activity, Doing, Inspection, Place, View};
+use crate::api::{Failure, HealthCheck, PostgresDatabase, Reason, TransactionMode};
 use crate::controller::database::Seen;
 use crate::controller::turns::Turn;
 use crate::controller::{Context, connection};
 use crate::health::{self, Verdict};
-use crate::plan::{Ledger, Plan};
-use crate::postgres::{Blocker, Engine, Holder, Identity, PostgresError, Progress, RunContext, RunIntent};
+use crate::plan::Plan;
+use crate::postgres::{Engine, Holder, PostgresError, Progress, RunContext, RunIntent};
 use crate::script::History;
-
-/// The most sessions, and relations of each, that the status lists.
-const MAX_WAITING_ON: usize = 20;
-
-/// What the reconcile sees of a run.
-#[derive(Clone, Debug)]
-pub struct View {
-    pub id: Uuid,
-    /// Since when it has waited for its turn, or has read.
-    pub since: Timestamp,
-    /// What the run was started for.
-    pub key: Key,
-    /// The source as it was when the plan began to be applied: what the run is about until it ends.
-    pub history: Option<Arc<History>>,
-    pub activity: Activity,
-    /// The last reading of identity and ledger; none while it is out of date.
-    pub inspection: Option<Arc<Inspection>>,
-    /// How applying ended.
-    pub applied: Option<Result<(), Failure>>,
-    pub health: Option<Verdict>,
-    /// What keeps the run from going on; its connection is gone, or not to be used.
-    pub trouble: Option<Trouble>,
-    /// Whether scripts were ordered to be applied.
-    pub wrote: bool,
-    /// The PostgresBackup below the run.
-    pub below: Option<String>,
-    /// What a look at its Database would have seen when it was closed.
-    pub seen: Option<Seen>,
-}
-
-/// What a run is doing.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Activity {
-    /// Waiting for an order.
-    Idle,
-    Busy(Doing),
-    /// Its connection is closed, and it takes no orders.
-    Ended,
-}
-
-/// How far the scripts are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Place {
-    pub script: String,
-    /// From 1.
-    pub statement: usize,
-    pub statements: usize,
-    pub line: u32,
-    /// Which try of the script, from 1.
-    pub attempt: u32,
-    /// The sessions that it waits for.
-    pub waiting_on: Vec<WaitingOn>,
-    /// How far the statement is, in the server's words.
-    pub progress: Option<String>,
-}
-
-/// A step in progress.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Doing {
-    /// Waiting for its turn at this server.
-    Waiting(String),
-    /// Connecting, reading, or closing: takes milliseconds.
-    Reading,
-    Applying(Place),
-    CheckingHealth(String),
-}
-
-/// What was read from the database.
-#[derive(Debug)]
-pub struct Inspection {
-    pub at: Timestamp,
-    pub identity: Identity,
-    pub ledger: Ledger,
-    /// Whether the lock was held while the ledger was read.
-    pub locked: bool,
-    /// Who holds it, in words, when it is not ours.
-    pub holder: Option<String>,
-    /// What is missing to apply anything.
-    pub privileges: Option<Trouble>,
-    /// The PostgresBackup that was below the run when the ledger was read.
-    pub below: Option<String>,
-}
 
 /// A step that a run is ordered to do.
 pub enum Order {
@@ -140,20 +59,7 @@ pub struct Run {
 impl Run {
     /// Starts the task; its first order is to connect and to read.
     pub fn start(id: Uuid, now: Timestamp, key: Key, setting: Setting, lock: bool) -> Self {
-        let view = Arc::new(Mutex::new(View {
-            id,
-            since: now,
-            key,
-            history: None,
-            activity: Activity::Busy(Doing::Reading),
-            inspection: None,
-            applied: None,
-            health: None,
-            trouble: None,
-            wrote: false,
-            below: None,
-            seen: None,
-        }));
+        let view = Arc::new(Mutex::new(View::new(id, now, key)));
         let (orders, inbox) = mpsc::unbounded_channel();
         let cancel = CancellationToken::new();
         let span = tracing::info_span!("run", run = %id, namespace = %setting.namespace, migration = %setting.name);
@@ -180,7 +86,7 @@ impl Run {
                     view.below.clone_from(below);
                 }
                 Order::Apply { plan, history, .. } => {
-                    view.activity = Activity::Busy(Doing::Applying(start_of(plan)));
+                    view.activity = Activity::Busy(Doing::Applying(Place::first(plan)));
                     view.inspection = None;
                     view.applied = None;
                     view.health = None;
@@ -242,17 +148,20 @@ impl Task {
             };
             let done = match order {
                 None => break,
-                Some(Order::Inspect { lock, below }) => {
-                    let inspection = self.inspect(lock, below).await;
-                    self.show(|view| match inspection {
-                        Ok(inspection) => view.inspection = Some(Arc::new(inspection)),
-                        Err(trouble) => view.trouble = Some(trouble),
-                    });
+                Some(Order::Inspect { lock, .. }) => {
+                    self.look(lock).await;
                     false
                 }
                 Some(Order::Apply { plan, transaction, .. }) => {
                     let applied = self.apply(&plan, transaction).await;
-                    self.show(|view| view.applied = Some(applied));
+                    self.show(|view| {
+                        view.applied = Some(applied);
+                        view.activity = Activity::Busy(Doing::Reading);
+                    });
+                    // What it came to is read back before anything is said of it.
+                    if self.engine.as_ref().is_some_and(Engine::holds_lock) && !self.cancel.is_cancelled() {
+                        self.look(true).await;
+                    }
                     false
                 }
                 Some(Order::CheckHealth(checks)) => {
@@ -292,6 +201,11 @@ impl Task {
         change(&mut lock(&self.view));
     }
 
+    /// The PostgresBackup below the run.
+    fn below(&self) -> Option<String> {
+        lock(&self.view).below.clone()
+    }
+
     /// Whether the ledger has a row of this run that is this task's to close: never while another holds the lock.
     fn is_in_ledger(&self) -> bool {
         let view = lock(&self.view);
@@ -299,7 +213,17 @@ impl Task {
         view.wrote || (self.setting.adopted && view.inspection.as_ref().is_some_and(adopted))
     }
 
-    async fn inspect(&mut self, lock: bool, below: Option<String>) -> Result<Inspection, Trouble> {
+    /// Reads identity and ledger, and shows what there is.
+    async fn look(&mut self, lock: bool) {
+        let inspection = self.inspect(lock).await;
+        self.show(|view| match inspection {
+            Ok(inspection) => view.inspection = Some(Arc::new(inspection)),
+            Err(trouble) => view.trouble = Some(trouble),
+        });
+    }
+
+    async fn inspect(&mut self, lock: bool) -> Result<Inspection, Trouble> {
+        let below = self.below();
         if self.engine.is_none() {
             let Setting { context, namespace, database, .. } = &self.setting;
             let target = connection::target(&context.client, namespace, database).await?;
@@ -331,7 +255,7 @@ impl Task {
     }
 
     async fn apply(&mut self, plan: &Plan, transaction: TransactionMode) -> Result<(), Failure> {
-        let below = lock(&self.view).below.clone();
+        let below = self.below();
         let Some(engine) = &mut self.engine else { return Err(closed().into_failure()) };
         let context = RunContext::new(self.id, self.setting.claimant.clone());
         let intent = RunIntent {
@@ -345,7 +269,7 @@ impl Task {
         let view = &self.view;
         let setting = &self.setting;
         let progress = move |progress: Progress<'_>| {
-            lock(view).activity = Activity::Busy(Doing::Applying(place_of(&progress)));
+            lock(view).activity = Activity::Busy(Doing::Applying(Place::from(&progress)));
             setting.wake();
         };
         let applied = async {
@@ -443,45 +367,4 @@ fn closed() -> Trouble {
 fn in_words(holder: &Holder) -> String {
     let since = holder.since.map_or_else(String::new, |since| format!(", connected since {since:.0}"));
     format!("{} (user {}, pid {}{since})", holder.application, holder.user, holder.pid)
-}
-
-/// Where a plan begins.
-fn start_of(plan: &Plan) -> Place {
-    let first = plan.pending.first();
-    Place {
-        script: first.map(|script| script.file_name.clone()).unwrap_or_default(),
-        statement: 1,
-        statements: first.map_or(0, |script| script.statement_count),
-        line: first.and_then(|script| script.statements.first()).map_or(1, |statement| statement.start.line),
-        attempt: 1,
-        waiting_on: Vec::new(),
-        progress: None,
-    }
-}
-
-fn place_of(progress: &Progress<'_>) -> Place {
-    Place {
-        script: progress.script.file_name.clone(),
-        statement: progress.statement,
-        statements: progress.statements,
-        line: progress.line,
-        attempt: progress.attempt,
-        waiting_on: progress.waiting_on.iter().take(MAX_WAITING_ON).map(waiting_on).collect(),
-        progress: progress.progress.map(str::to_owned),
-    }
-}
-
-fn waiting_on(blocker: &Blocker) -> WaitingOn {
-    WaitingOn {
-        pid: blocker.pid,
-        user: blocker.user.clone(),
-        application: blocker.application.clone(),
-        state: blocker.state.clone(),
-        command: blocker.command.clone(),
-        relations: blocker.relations.iter().take(MAX_WAITING_ON).cloned().collect(),
-        lock: blocker.lock.clone(),
-        since: blocker.since.map(|since| since.to_string()),
-        gid: blocker.gid.clone(),
-        missing: blocker.missing.clone(),
-    }
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::decide::{Decision, Step, decide};
 use super::observe::{Key, Observed, Request, Trouble};
-use super::run::{Activity, Doing, Inspection, View};
+use super::view::{Activity, Doing, Inspection, View};
 use super::{message, report};
 use crate::api::{BackupWhen, Failure, MigrationStatus, PostgresBackup, PostgresDatabase, Reason, State, conditions};
 use crate::controller::pin::Pin;
