@@ -74,20 +74,7 @@ fn created() -> Observed {
 }
 
 fn view() -> View {
-    View {
-        id: Uuid::nil(),
-        since: now(),
-        key: key(),
-        history: None,
-        activity: Activity::Idle,
-        inspection: None,
-        applied: None,
-        health: None,
-        trouble: None,
-        wrote: false,
-        below: None,
-        seen: None,
-    }
+    View { activity: Activity::Idle, ..View::new(Uuid::nil(), now(), key()) }
 }
 
 fn ledger(applied: usize) -> Ledger {
