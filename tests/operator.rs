@@ -32,6 +32,8 @@ mod lifecycle;
 mod metrics;
 #[path = "operator/mutants.rs"]
 mod mutants;
+#[path = "operator/refusal.rs"]
+mod refusal;
 #[path = "operator/secrecy.rs"]
 mod secrecy;
 #[path = "operator/shop.rs"]

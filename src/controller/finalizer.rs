@@ -9,6 +9,8 @@ use kube::core::PartialObjectMeta;
 use kube::{Api, Client, Resource};
 use serde_json::json;
 
+use super::status;
+
 /// Sets `finalizer` on the object of kind `K` that `of` names. It is a set, and the apply as `manager` owns its part.
 ///
 /// # Errors
@@ -57,7 +59,8 @@ where
     let (name, namespace) = (of.name.as_deref().unwrap_or_default(), of.namespace.as_deref().unwrap_or_default());
     let api = Api::<PartialObjectMeta<K>>::namespaced(client.clone(), namespace);
     match api.patch_metadata(name, parameters, patch).await {
-        Err(kube::Error::Api(error)) if [404, 409, 422].contains(&error.code) => Ok(()),
+        Err(kube::Error::Api(error)) if [404, 409].contains(&error.code) => Ok(()),
+        Err(error) if status::is_overtaken(&error) || status::is_invalid(&error) => Ok(()),
         result => result.map(|_| ()),
     }
 }

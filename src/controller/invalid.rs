@@ -78,7 +78,7 @@ where
     context.metrics.reconcile_failed::<K>(error);
     let metadata = watched.meta();
     match error {
-        kube::Error::Api(refused) if refused.code == 422 && !status::is_overtaken(error) => {
+        kube::Error::Api(refused) if status::is_invalid(error) => {
             let why = conditions::truncate(&refused.message, MAX_WHY);
             let message = format!("Its status cannot be written: {why}. Correct the object.");
             tell::<K>(metadata, &message, context);

@@ -55,6 +55,14 @@ pub fn is_overtaken(error: &kube::Error) -> bool {
     status.code == 422 && status.details.as_ref().is_none_or(|details| details.causes.is_empty())
 }
 
+/// Whether the API server does not take the object as it would be. A policy that refuses a write is something else: it names no
+/// field, and may be another soon.
+pub fn is_invalid(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    status.code == 422 && causes.into_iter().any(|cause| !cause.reason.is_empty())
+}
+
 async fn put<K, S>(
     object: &K,
     old: &S,

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::refusal::Refusal;
 use crate::shop::{SOON, Shop, condition, ready};
 
 const TWO: [(&str, &str); 2] = [("001_a.sql", "create table a (id int);"), ("002_b.sql", "create table b (id int);")];
@@ -32,6 +33,36 @@ async fn the_finalizer_is_there_only_while_a_run_is_in_progress() {
         .await;
     shop.reason("Succeeded").await;
     shop.namespace.wait_for("its end", SOON, async || finalizers().await?.is_null().then_some(())).await;
+}
+
+#[tokio::test]
+async fn nothing_is_applied_before_the_finalizer_stands() {
+    let finalizer = json!({ "metadata": { "finalizers": ["example.com/probe"] } });
+    applies_only_once_taken("unheld", "migrations", "!has(object.metadata.finalizers)", &finalizer).await;
+}
+
+#[tokio::test]
+async fn nothing_is_applied_before_the_status_says_that_it_will_be() {
+    let run = json!({ "status": { "run": { "id": "probe", "startedAt": "2026-01-01T00:00:00Z" } } });
+    applies_only_once_taken("untold", "migrations/status", "!has(object.status.run)", &run).await;
+}
+
+/// While the API server refuses one of the two writes before a run, here tried by `probe`, the database stays as it is.
+async fn applies_only_once_taken(purpose: &str, resource: &str, condition: &str, probe: &serde_json::Value) {
+    let shop = Shop::new(purpose).await;
+    let operator = shop.operator();
+    shop.migrate_with(&TWO, json!({ "suspend": true })).await;
+    shop.reason("Suspended").await;
+    let refusal = Refusal::of(&shop.namespace, resource, condition);
+    shop.namespace.wait_for("the refusal", SOON, async || refusal.meets("shop", probe).then_some(())).await;
+    shop.migrate_with(&TWO, json!({ "suspend": false })).await;
+    let tried = async || (operator.log().matches(Refusal::WORDS).count() >= 2).then_some(());
+    shop.namespace.wait_for("two tries", SOON, tried).await;
+    assert_eq!((shop.ledger().await, shop.tables().await), (String::new(), String::new()));
+    assert_eq!(shop.database.value("SELECT to_regnamespace('belay')::text").await, None);
+    drop(refusal);
+    shop.reason("Succeeded").await;
+    assert_eq!(shop.ledger().await, "001,002");
 }
 
 #[tokio::test]
