@@ -11,7 +11,7 @@ use axum::body::Body;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use futures::stream;
+use futures::{StreamExt as _, stream};
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -64,33 +64,38 @@ pub async fn serve(address: SocketAddr, pages: Pages) -> Result<JoinHandle<()>, 
     }))
 }
 
-/// All metrics, sent as they are written: of ten thousand objects they are many megabytes.
 fn exposition(metrics: Arc<OnceLock<Registry>>) -> Response {
     if metrics.get().is_none() {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
+    let body = page(move |page| text::encode(page, metrics.get().ok_or(fmt::Error)?));
+    ([(header::CONTENT_TYPE, OPEN_METRICS)], body).into_response()
+}
+
+/// What `write` writes, sent meanwhile: of ten thousand objects it is many megabytes.
+fn page(write: impl FnOnce(&mut Page) -> fmt::Result + Send + 'static) -> Body {
     let (to, chunks) = mpsc::channel(1);
-    tokio::task::spawn_blocking(move || {
-        let Some(registry) = metrics.get() else { return };
+    let written = tokio::task::spawn_blocking(move || {
         let mut page = Page { chunk: String::new(), to };
-        let ended = text::encode(&mut page, registry).and_then(|()| page.send());
-        // A page that is cut off is to be told from a whole one, if anybody still reads it.
-        let _ = ended.map_err(|error| page.to.try_send(Err(error)));
+        write(&mut page)?;
+        page.send()
     });
     let chunks = stream::unfold(chunks, async |mut chunks| Some((chunks.recv().await?, chunks)));
-    ([(header::CONTENT_TYPE, OPEN_METRICS)], Body::from_stream(chunks)).into_response()
+    // Behind the last chunk, so that a page that is cut off is told from a whole one.
+    let fault = stream::once(written).filter_map(async |ended| ended.unwrap_or(Err(fmt::Error)).err());
+    Body::from_stream(chunks.map(Ok).chain(fault.map(Err)))
 }
 
 /// A page on its way to whoever asked for it.
 struct Page {
     chunk: String,
-    to: mpsc::Sender<Result<String, fmt::Error>>,
+    to: mpsc::Sender<String>,
 }
 
 impl Page {
     /// Sends what was written so far; fails when nobody takes it.
     fn send(&mut self) -> fmt::Result {
-        let chunk = Ok(std::mem::take(&mut self.chunk));
+        let chunk = std::mem::take(&mut self.chunk);
         let sent = Handle::current().block_on(async { tokio::time::timeout(PATIENCE, self.to.send(chunk)).await });
         sent.ok().and_then(Result::ok).ok_or(fmt::Error)
     }
@@ -119,12 +124,19 @@ mod tests {
         });
         let mut text = String::new();
         while let Some(chunk) = chunks.recv().await {
-            let chunk = chunk.expect("no fault");
             assert!(chunk.len() < CHUNK + line.len());
             text += &chunk;
         }
         assert_eq!(text, line.repeat(10_000));
         assert_eq!(writer.await.expect("it ends"), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_page_that_is_cut_off_is_told_from_a_whole_one() {
+        let read = async |body| axum::body::to_bytes(body, usize::MAX).await.ok();
+        assert_eq!(read(page(|page| page.write_str("whole"))).await.as_deref(), Some(b"whole".as_slice()));
+        let half = page(|page| page.write_str("half").and_then(|()| page.send()).and(Err(fmt::Error)));
+        assert_eq!(read(half).await, None);
     }
 
     #[tokio::test]
