@@ -78,6 +78,8 @@ impl Engine {
         self.notices.clear();
         let (started, rows) = self.starting_point().await?;
         let run = RunContext { started, rows, ..run.clone() };
+        // It would write an earlier run's rows.
+        self.forget_prepared().await;
         let size = match mode {
             TransactionMode::PerScript => 1,
             TransactionMode::AllPending => scripts.len().max(1),

@@ -219,9 +219,9 @@ impl Engine {
     async fn commit(&mut self, task: &Task<'_>, token: &str) -> Outcome {
         failpoint::pass("before-commit").await;
         let last = task.scripts.len().saturating_sub(1);
-        let (prepare, prepared) = self.prepare_anew(task.total.saturating_sub(task.offset + task.scripts.len()));
+        let (prepare, prepared) = self.prepare_anew(task);
         let sql = format!(
-            "COMMIT;SHOW belay.committed;{prepare}{};DISCARD TEMP;CLOSE ALL;UNLISTEN *",
+            "COMMIT;SHOW belay.committed;{};{prepare}DISCARD TEMP;CLOSE ALL;UNLISTEN *",
             self.reset().join(";"),
         );
         match self.try_query(sql).await {

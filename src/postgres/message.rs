@@ -93,9 +93,8 @@ impl Around {
         }
         // After that, so that what runs deferred runs as the script left the session, as with any other client.
         behind.extend(release);
+        // Of what a script may have SET, a row minds nothing else: all in it is qualified, its operators too.
         behind.extend(engine.role());
-        behind.push("SET row_security = off".to_owned());
-        behind.push("SET search_path = pg_catalog, pg_temp".to_owned());
         let ledger = behind.len();
         behind.push(row);
         Self { before, behind, constraints: closes, ledger }
@@ -119,11 +118,9 @@ impl<'a> Message<'a> {
 
         let row = row(engine, script, try_, &guard);
         let mut around = Around::new(engine, before, guard.release(), row, part.closes);
-        match part.closes {
-            // It goes back to what it was if the transaction is rolled back.
-            true => around.behind.push(format!("SET belay.committed = {}", Ident(try_.token))),
+        if !part.closes {
             // A message is read by the settings that hold before it begins.
-            false => around.behind.extend(engine.reset()),
+            around.behind.extend(engine.reset());
         }
         Self::around(engine, script, 0..script.statements.len(), around)
     }
@@ -299,46 +296,52 @@ impl Guard {
         }
     }
 
-    fn holds(&self) -> String {
+    /// The row's condition, with the token as SQL has it.
+    fn holds(&self, token: impl std::fmt::Display) -> String {
         match self {
-            Self::Setting(token) => setting_is(Literal(token)),
-            Self::Savepoint(_) => "true".to_owned(),
+            Self::Setting(_) => committed_is(ATTEMPT, token),
+            Self::Savepoint(_) => committed_is(&token, &token),
         }
     }
 }
 
-fn setting_is(token: impl std::fmt::Display) -> String {
-    format!("pg_catalog.current_setting('belay.attempt', true) = {token}")
+const ATTEMPT: &str = "pg_catalog.current_setting('belay.attempt', true)";
+
+/// Sets what tells, behind the COMMIT, that it was one (it goes back to what it was if the transaction is rolled back), and
+/// is true if it is the token then.
+fn committed_is(value: impl std::fmt::Display, token: impl std::fmt::Display) -> String {
+    format!("pg_catalog.set_config('belay.committed', {value}, false) OPERATOR(pg_catalog.=) {token}")
 }
 
 /// How long the message takes so far.
-const SINCE_BEGIN: &str = "(extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.statement_timestamp()) * \
-                           1000)::pg_catalog.int8";
+const SINCE_BEGIN: &str = "(extract(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) \
+                           pg_catalog.statement_timestamp()) OPERATOR(pg_catalog.*) 1000)::pg_catalog.int8";
 
 /// The ledger's row, written only by a backend that holds the lock, in the transaction that the script began in.
 fn row(engine: &Engine, script: &Script, try_: &Try<'_>, guard: &Guard) -> String {
-    let mode = match try_.mode {
-        TransactionMode::PerScript => "transaction",
-        TransactionMode::AllPending => "shared-transaction",
-    };
     match (try_.prepared, guard) {
         (Some(name), Guard::Setting(token)) => {
-            format!("EXECUTE {} ({}, {})", Ident(name), row_values(script, mode, try_.run), Literal(token))
+            format!("EXECUTE {} ({}, {})", Ident(name), script_values(script), Literal(token))
         }
-        _ => insert_row(engine, script, mode, try_.run, SINCE_BEGIN, &guard.holds()),
+        _ => insert_row(engine, script, said(try_.mode), try_.run, SINCE_BEGIN, &guard.holds(Literal(try_.token))),
     }
 }
 
-/// Prepares the row of any script whose guard is a setting: what [`row`] executes.
-pub(super) fn prepare_row(engine: &Engine, name: &str) -> String {
-    const TYPES: [&str; 12] = {
-        let mut types = ["pg_catalog.text"; 12];
-        types[10] = "pg_catalog.uuid";
-        types
-    };
-    let values: Vec<_> = (1..TYPES.len()).map(|number| format!("${number}")).collect();
-    let row = insert(engine, &values.join(", "), SINCE_BEGIN, &setting_is("$12"));
-    format!("PREPARE {} ({}) AS {row}", Ident(name), TYPES.join(", "))
+/// What the ledger calls it.
+fn said(mode: TransactionMode) -> &'static str {
+    match mode {
+        TransactionMode::PerScript => "transaction",
+        TransactionMode::AllPending => "shared-transaction",
+    }
+}
+
+/// Prepares the row of any of the run's scripts whose guard is a setting: what [`row`] executes.
+pub(super) fn prepare_row(engine: &Engine, name: &str, run: &RunContext, mode: TransactionMode) -> String {
+    // What script_values gives, and the token.
+    let script: Vec<_> = (1..=8).map(|number| format!("${number}")).collect();
+    let values = row_values(&script.join(", "), said(mode), run);
+    let row = insert(engine, &values, SINCE_BEGIN, &committed_is(ATTEMPT, "$9"));
+    format!("PREPARE {} ({}) AS {row}", Ident(name), ["pg_catalog.text"; 9].join(", "))
 }
 
 /// A script's row, if `condition` holds and this session holds the lock. `duration`: an expression, in milliseconds.
@@ -350,7 +353,7 @@ pub(super) fn insert_row(
     duration: &str,
     condition: &str,
 ) -> String {
-    insert(engine, &row_values(script, mode, run), duration, condition)
+    insert(engine, &row_values(&script_values(script), mode, run), duration, condition)
 }
 
 fn insert(engine: &Engine, values: &str, duration: &str, condition: &str) -> String {
@@ -363,8 +366,8 @@ fn insert(engine: &Engine, values: &str, duration: &str, condition: &str) -> Str
 }
 
 /// [`script_values`], mode, applied_by, run_id.
-fn row_values(script: &Script, mode: &str, run: &RunContext) -> String {
-    format!("{}, {}, {}, '{}'::pg_catalog.uuid", script_values(script), Literal(mode), Literal(&run.applied_by), run.id)
+fn row_values(script: &str, mode: &str, run: &RunContext) -> String {
+    format!("{script}, {}, {}, '{}'::pg_catalog.uuid", Literal(mode), Literal(&run.applied_by), run.id)
 }
 
 /// version, file_name, description, author, date, checksum, script, rollback: as a list of literals.

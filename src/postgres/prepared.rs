@@ -5,7 +5,7 @@
 //! has to do with them finds none, and has its row written by a plain INSERT. What does so without a word of it in its own
 //! text, in a function say, is found out by the server, and tried again in that way.
 
-use super::attempt::{Stop, StopPlace};
+use super::attempt::{Stop, StopPlace, Task};
 use super::engine::Engine;
 use super::ledger_text::occurrences;
 use super::message::prepare_row;
@@ -28,9 +28,9 @@ impl Engine {
         Some(name)
     }
 
-    /// What is sent behind a COMMIT, while Belay's own settings still hold, with so many scripts to come; and the name that is
-    /// prepared by it.
-    pub(super) fn prepare_anew(&self, to_come: usize) -> (String, Option<String>) {
+    /// What is sent behind the COMMIT of these scripts, if it is worth it for those to come; and the name that is prepared by it.
+    pub(super) fn prepare_anew(&self, task: &Task<'_>) -> (String, Option<String>) {
+        let to_come = task.total.saturating_sub(task.offset + task.scripts.len());
         if self.session.as_ref().is_some_and(|session| session.prepared.is_some()) {
             return (String::new(), None);
         }
@@ -40,7 +40,7 @@ impl Engine {
         }
         // Random, so that no script can put something else in its place.
         let name = format!("belay_{:032x}", rand::random::<u128>());
-        (format!("{away}{};", prepare_row(self, &name)), Some(name))
+        (format!("{away}{};", prepare_row(self, &name, task.run, task.mode)), Some(name))
     }
 
     /// Whether a try failed only because of what is, or was, prepared in the session, which is put right then: the row's
@@ -56,7 +56,7 @@ impl Engine {
     }
 
     /// Whether there was anything to forget.
-    async fn forget_prepared(&mut self) -> bool {
+    pub(super) async fn forget_prepared(&mut self) -> bool {
         let had = self.session.as_mut().is_some_and(|session| session.prepared.take().is_some());
         if had && self.try_query("DEALLOCATE ALL".to_owned()).await.is_err() {
             self.drop_session();

@@ -138,6 +138,21 @@ async fn it_is_planned_anew_where_the_path_or_the_ledger_changes_under_it() {
 }
 
 #[tokio::test]
+async fn operators_that_a_scripts_path_finds_first_have_no_say_in_it() {
+    let database = database().await;
+    let mut engine = claimed(database.engine().await).await;
+    let own = "CREATE SCHEMA own; CREATE FUNCTION own.no(text, text) RETURNS boolean LANGUAGE sql AS 'SELECT false'; \
+               CREATE FUNCTION own.none(timestamptz, timestamptz) RETURNS interval LANGUAGE sql AS 'SELECT NULL::interval'; \
+               CREATE OPERATOR own.= (FUNCTION = own.no, LEFTARG = text, RIGHTARG = text); \
+               CREATE OPERATOR own.- (FUNCTION = own.none, LEFTARG = timestamptz, RIGHTARG = timestamptz)";
+    let path = "SELECT set_config('search_path', 'own, pg_catalog', false)";
+    // Written plainly, with either guard, and prepared.
+    let more = [(1, own), (1, path), (2, "RESET work_mem"), (2, path), (12, path)];
+    assert_eq!(apply(&mut engine, &more).await.unwrap(), 1);
+    all_ran_once(&database).await;
+}
+
+#[tokio::test]
 async fn a_commit_that_was_to_prepare_it_and_is_lost_is_done_exactly_once() {
     for lost in [AtCommit::LoseQuestion, AtCommit::LoseAnswer] {
         let database = database().await;
