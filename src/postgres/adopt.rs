@@ -248,9 +248,10 @@ mod tests {
             let ledger = ForeignLedger { tool, schema: "public".into(), table: table.into(), rows: None };
             lock_keys(&ledger, "shop")
         };
-        // In pg_locks, while a script of theirs slept in a database `shop`: golang-migrate 4.20.1, Flyway 13.12.0.
+        // In pg_locks, while a script of theirs ran in a database `shop`: golang-migrate 4.20.1, Flyway 13.12.0, Rails 6.1.7.
         assert!(keys(Tool::GolangMigrate, "schema_migrations").contains(&2_101_699_660));
         assert_eq!(keys(Tool::Flyway, "flyway_schema_history"), [(18028 << 32) + 4_163_491_309]);
+        assert_eq!(keys(Tool::Dbmate, "schema_migrations"), [5_939_944_341_529_942_170]);
     }
 
     #[test]

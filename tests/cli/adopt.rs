@@ -157,6 +157,12 @@ async fn what_dbmate_applied_is_taken_over() {
 }
 
 #[tokio::test]
+async fn what_rails_applied_is_taken_over() {
+    let bench = recorded("rails", "20240103000000_ada.sql").await;
+    taken_over(&bench, "belay", "dbmate or Rails", "20240101000000 20240102000000 20240103000000").await;
+}
+
+#[tokio::test]
 async fn what_a_tool_would_run_outside_a_transaction_is_run_so() {
     let index = "CREATE INDEX CONCURRENTLY i ON t (id);\nANALYZE t;\n";
     for (layout, files) in [

@@ -1,0 +1,2 @@
+-- Where to write to.
+ALTER TABLE users ADD COLUMN email text;
