@@ -22,11 +22,14 @@ impl Sample {
         }
     }
 
+    pub fn least(&self) -> Duration {
+        self.0.first().copied().unwrap_or_default()
+    }
+
     /// A row of a table: least, median, greatest, in milliseconds.
     pub fn row(&self, what: &str) -> String {
-        let least = self.0.first().copied().unwrap_or_default();
         let greatest = self.0.last().copied().unwrap_or_default();
-        format!("| {what} | {} | **{}** | {} |\n", ms(least), ms(self.median()), ms(greatest))
+        format!("| {what} | {} | **{}** | {} |\n", ms(self.least()), ms(self.median()), ms(greatest))
     }
 }
 
