@@ -57,7 +57,7 @@ pub async fn report<K: Resource<DynamicType = ()>>(
     let patch = Patch::Merge(serde_json::json!({ "status": after }));
     match api.patch_status(name, &PatchParams::default(), &patch).await {
         Err(kube::Error::Api(error)) if error.code == 404 => Ok(()),
-        Err(kube::Error::Api(error)) if error.code == 422 => {
+        Err(error) if status::is_invalid(&error) => {
             tell::<K>(metadata, &message, context);
             Ok(())
         }

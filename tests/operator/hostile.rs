@@ -13,6 +13,7 @@ use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Pos
 use serde_json::{Value, json};
 
 use crate::mutants::{Mutants, planted};
+use crate::refusal::Refusal;
 use crate::support::apiserver::ApiServer;
 use crate::support::cluster::{DEADLINE, Namespace, ready};
 use crate::support::operator::Operator;
@@ -341,6 +342,22 @@ async fn a_run_whose_object_can_no_longer_be_read_ends_its_step_and_lets_its_loc
     lock_is_free(&host, &busy).await;
     assert_eq!(busy.value("select string_agg(version, ' ') from belay.history").await.as_deref(), Some("1"));
     host.namespace.reason("busy", "InvalidSpec").await;
+}
+
+#[tokio::test]
+async fn an_unreadable_object_whose_status_a_policy_refuses_is_told_as_soon_as_it_is_let() {
+    let host = Host::new("refused").await;
+    let operator = host.operator();
+    host.healthy("a").await;
+    host.server.loosen().await;
+    let refusal = Refusal::of(&host.namespace, "migrations/status", "false");
+    let probe = json!({ "status": { "version": "9" } });
+    host.namespace.wait_for("the refusal", DEADLINE, async || refusal.meets("a", &probe).then_some(())).await;
+    host.namespace.patch("Migration", "a", json!({ "spec": { "transaction": { "mode": "Adaptive" } } })).await;
+    let tried = async || (operator.log().matches(Refusal::WORDS).count() >= 2).then_some(());
+    host.namespace.wait_for("two tries", DEADLINE, tried).await;
+    drop(refusal);
+    host.namespace.reason("a", "InvalidSpec").await;
 }
 
 #[tokio::test]
