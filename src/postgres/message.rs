@@ -105,7 +105,7 @@ impl<'a> Message<'a> {
     /// The messages that run `script` in a transaction and write its row, without the COMMIT. `plain`: the session is
     /// as a script finds it.
     pub fn new(engine: &Engine, script: &'a Script, part: Part, plain: bool, try_: &Try<'_>) -> Self {
-        let guard = Guard::of(script, try_.token);
+        let guard = Guard::of(script);
         let mut before = Vec::new();
         if part.opens {
             before.push("BEGIN".to_owned());
@@ -114,10 +114,10 @@ impl<'a> Message<'a> {
             before.extend(engine.clean_settings());
         }
         before.extend(engine.settings_of_try(try_.attempt));
-        before.push(guard.set());
+        before.push(guard.set(try_.token));
 
         let row = row(engine, script, try_, &guard);
-        let mut around = Around::new(engine, before, guard.release(), row, part.closes);
+        let mut around = Around::new(engine, before, guard.release(try_.token), row, part.closes);
         if !part.closes {
             // A message is read by the settings that hold before it begins.
             around.behind.extend(engine.reset());
@@ -269,48 +269,39 @@ pub(super) struct Try<'a> {
 enum Guard {
     /// A setting that lasts as long as the transaction, and costs nothing: no snapshot, so that the script may still
     /// SET TRANSACTION, and no subtransaction.
-    Setting(String),
+    Setting,
     /// For scripts that RESET settings.
-    Savepoint(String),
+    Savepoint,
 }
 
 impl Guard {
-    fn of(script: &Script, token: &str) -> Self {
+    fn of(script: &Script) -> Self {
         match script.statements.iter().any(|statement| statement.command.starts_with("RESET")) {
-            true => Self::Savepoint(format!("belay_{token}")),
-            false => Self::Setting(token.to_owned()),
+            true => Self::Savepoint,
+            false => Self::Setting,
         }
     }
 
-    fn set(&self) -> String {
+    fn set(&self, token: &str) -> String {
         match self {
-            Self::Setting(token) => format!("SET LOCAL belay.attempt = {}", Ident(token)),
-            Self::Savepoint(name) => format!("SAVEPOINT {}", Ident(name)),
+            Self::Setting => format!("SET LOCAL belay.attempt = {}", Ident(token)),
+            Self::Savepoint => format!("SAVEPOINT belay_{token}"),
         }
     }
 
-    fn release(&self) -> Option<String> {
-        match self {
-            Self::Setting(_) => None,
-            Self::Savepoint(name) => Some(format!("RELEASE SAVEPOINT {}", Ident(name))),
-        }
+    fn release(&self, token: &str) -> Option<String> {
+        matches!(self, Self::Savepoint).then(|| format!("RELEASE SAVEPOINT belay_{token}"))
     }
 
-    /// The row's condition, with the token as SQL has it.
-    fn holds(&self, token: impl std::fmt::Display) -> String {
-        match self {
-            Self::Setting(_) => committed_is(ATTEMPT, token),
-            Self::Savepoint(_) => committed_is(&token, &token),
-        }
+    /// The row's condition, with the token as SQL has it. It also sets what tells, behind the COMMIT, that it was one: that goes
+    /// back to what it was if the transaction is rolled back.
+    fn holds(&self, token: &str) -> String {
+        let value = match self {
+            Self::Setting => "pg_catalog.current_setting('belay.attempt', true)",
+            Self::Savepoint => token,
+        };
+        format!("pg_catalog.set_config('belay.committed', {value}, false) OPERATOR(pg_catalog.=) {token}")
     }
-}
-
-const ATTEMPT: &str = "pg_catalog.current_setting('belay.attempt', true)";
-
-/// Sets what tells, behind the COMMIT, that it was one (it goes back to what it was if the transaction is rolled back), and
-/// is true if it is the token then.
-fn committed_is(value: impl std::fmt::Display, token: impl std::fmt::Display) -> String {
-    format!("pg_catalog.set_config('belay.committed', {value}, false) OPERATOR(pg_catalog.=) {token}")
 }
 
 /// How long the message takes so far.
@@ -319,11 +310,10 @@ const SINCE_BEGIN: &str = "(extract(epoch FROM pg_catalog.clock_timestamp() OPER
 
 /// The ledger's row, written only by a backend that holds the lock, in the transaction that the script began in.
 fn row(engine: &Engine, script: &Script, try_: &Try<'_>, guard: &Guard) -> String {
+    let token = Literal(try_.token).to_string();
     match (try_.prepared, guard) {
-        (Some(name), Guard::Setting(token)) => {
-            format!("EXECUTE {} ({}, {})", Ident(name), script_values(script), Literal(token))
-        }
-        _ => insert_row(engine, script, said(try_.mode), try_.run, SINCE_BEGIN, &guard.holds(Literal(try_.token))),
+        (Some(name), Guard::Setting) => format!("EXECUTE {} ({}, {token})", Ident(name), script_values(script)),
+        _ => insert_row(engine, script, said(try_.mode), try_.run, SINCE_BEGIN, &guard.holds(&token)),
     }
 }
 
@@ -340,7 +330,7 @@ pub(super) fn prepare_row(engine: &Engine, name: &str, run: &RunContext, mode: T
     // What script_values gives, and the token.
     let script: Vec<_> = (1..=8).map(|number| format!("${number}")).collect();
     let values = row_values(&script.join(", "), said(mode), run);
-    let row = insert(engine, &values, SINCE_BEGIN, &committed_is(ATTEMPT, "$9"));
+    let row = insert(engine, &values, SINCE_BEGIN, &Guard::Setting.holds("$9"));
     format!("PREPARE {} ({}) AS {row}", Ident(name), ["pg_catalog.text"; 9].join(", "))
 }
 
