@@ -3,14 +3,17 @@
 #[path = "generate/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "only helm is wanted here")]
 mod generate;
+#[path = "chart/kubeconform.rs"]
+mod kubeconform;
 mod support;
 
 use std::process::Command;
 
 use serde_json::{Value, json};
 
+use kubeconform::Schemas;
 use support::apiserver::ApiServer;
-use support::cluster::{Cluster, DEADLINE, OPERATOR, OPERATORS_ACCOUNT, text};
+use support::cluster::{Cluster, DEADLINE, Namespace, OPERATOR, OPERATORS_ACCOUNT, text};
 use support::{SOON, eventually};
 
 fn get(cluster: &Cluster, arguments: &[&str]) -> Value {
@@ -107,22 +110,19 @@ fn root() -> &'static std::path::Path {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-#[tokio::test]
-async fn the_api_server_takes_every_manifest_to_the_letter() {
-    let cluster = Cluster::connect().await;
-    let namespace = cluster.namespace("manifests").await;
+/// Everything that is there to be applied, with what it is. What needs kinds of the Prometheus Operator's has a test of its own.
+fn manifests(namespace: &Namespace) -> Vec<(String, String)> {
     let mut manifests = vec![
         ("deploy/belay.yaml".to_owned(), std::fs::read_to_string(root().join("deploy/belay.yaml")).unwrap()),
         ("belay crds".to_owned(), belay::cli::crds::render().unwrap()),
     ];
     for example in ["shop", "rbac"] {
         let folder = root().join("examples").join(example);
-        let rendered = text(&cluster.kubectl(["kustomize", folder.to_str().unwrap()]).stdout);
+        let rendered = text(&namespace.cluster.kubectl(["kustomize", folder.to_str().unwrap()]).stdout);
         // A namespace of that name need not be there.
         let rendered = rendered.replace("namespace: shop\n", &format!("namespace: {}\n", namespace.name));
         manifests.push((folder.display().to_string(), rendered));
     }
-    // What needs kinds of the Prometheus Operator's has a test of its own.
     for values in [
         "replicas=2,networkPolicy.enabled=true,metrics.dashboard.enabled=true,imagePullSecrets={pull}",
         "watchNamespace=belay-system,clusterName=west,httpChecks.allowedHosts={status.example.com},leaderElection.enabled=false",
@@ -132,11 +132,39 @@ async fn the_api_server_takes_every_manifest_to_the_letter() {
         let rendered = generate::helm(root(), &[&arguments[..], &[generate::KUBERNETES]].concat());
         manifests.push((values.to_owned(), rendered));
     }
+    manifests
+}
+
+#[tokio::test]
+async fn the_api_server_takes_every_manifest_to_the_letter() {
+    let cluster = Cluster::connect().await;
+    let manifests = manifests(&cluster.namespace("manifests").await);
     for (what, manifest) in &manifests {
         take(&cluster, manifest).unwrap_or_else(|refusal| panic!("{what}: {refusal}"));
     }
     let refusal = take(&cluster, &manifests[0].1.replace("  replicas: 1\n", "  replcas: 1\n")).unwrap_err();
     assert!(refusal.contains("replcas"), "what is misspelt passes: {refusal}");
+}
+
+#[tokio::test]
+async fn every_manifest_passes_kubeconform_where_no_api_server_is() {
+    let cluster = Cluster::connect().await;
+    let schemas = Schemas::of(&cluster);
+    let manifests = manifests(&cluster.namespace("conform").await);
+    for (what, manifest) in &manifests {
+        schemas.take(manifest).unwrap_or_else(|refusal| panic!("{what}: {refusal}"));
+    }
+    let misspelt = [
+        (0, "  replicas: 1\n", "  replcas: 1\n", "replcas"),
+        (0, "  replicas: 1\n", "  replicas: one\n", "replicas"),
+        (0, "kind: Deployment\n", "kind: Deploiment\n", "Deploiment"),
+        (2, "databaseRef:", "databaseReff:", "databaseReff"),
+    ];
+    for (at, right, wrong, told) in misspelt {
+        assert!(manifests[at].1.contains(right), "{} has no {right}", manifests[at].0);
+        let refusal = schemas.take(&manifests[at].1.replace(right, wrong)).expect_err(told);
+        assert!(refusal.contains(told), "{refusal}");
+    }
 }
 
 /// On an API server of its own: in a cluster the kinds are the Prometheus Operator's to install.
@@ -159,6 +187,7 @@ async fn the_prometheus_operators_kinds_take_what_the_chart_has_of_them_to_the_l
     let arguments = ["template", "belay", "charts/belay", "--namespace", "default", "--set", values, "--kube-version"];
     let rendered = generate::helm(root(), &[&arguments[..], &[generate::KUBERNETES]].concat());
     take(&server.cluster, &rendered).unwrap_or_else(|refusal| panic!("{refusal}"));
+    Schemas::of(&server.cluster).take(&rendered).unwrap_or_else(|refusal| panic!("{refusal}"));
     for (kind, field, misspelt) in
         [("ServiceMonitor", "honorLabels", "honourLabels"), ("PrometheusRule", "annotations", "anotations")]
     {
