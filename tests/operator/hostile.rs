@@ -350,12 +350,10 @@ async fn an_unreadable_object_whose_status_a_policy_refuses_is_told_as_soon_as_i
     let operator = host.operator();
     host.healthy("a").await;
     host.server.loosen().await;
-    let refusal = Refusal::of(&host.namespace, "migrations/status", "false");
     let probe = json!({ "status": { "version": "9" } });
-    host.namespace.wait_for("the refusal", DEADLINE, async || refusal.meets("a", &probe).then_some(())).await;
+    let refusal = Refusal::of(&host.namespace, "migrations/status", "false", "a", &probe).await;
     host.namespace.patch("Migration", "a", json!({ "spec": { "transaction": { "mode": "Adaptive" } } })).await;
-    let tried = async || (operator.log().matches(Refusal::WORDS).count() >= 2).then_some(());
-    host.namespace.wait_for("two tries", DEADLINE, tried).await;
+    refusal.is_met_twice(&operator).await;
     drop(refusal);
     host.namespace.reason("a", "InvalidSpec").await;
 }

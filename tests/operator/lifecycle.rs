@@ -53,11 +53,9 @@ async fn applies_only_once_taken(purpose: &str, resource: &str, condition: &str,
     let operator = shop.operator();
     shop.migrate_with(&TWO, json!({ "suspend": true })).await;
     shop.reason("Suspended").await;
-    let refusal = Refusal::of(&shop.namespace, resource, condition);
-    shop.namespace.wait_for("the refusal", SOON, async || refusal.meets("shop", probe).then_some(())).await;
+    let refusal = Refusal::of(&shop.namespace, resource, condition, "shop", probe).await;
     shop.migrate_with(&TWO, json!({ "suspend": false })).await;
-    let tried = async || (operator.log().matches(Refusal::WORDS).count() >= 2).then_some(());
-    shop.namespace.wait_for("two tries", SOON, tried).await;
+    refusal.is_met_twice(&operator).await;
     assert_eq!((shop.ledger().await, shop.tables().await), (String::new(), String::new()));
     assert_eq!(shop.database.value("SELECT to_regnamespace('belay')::text").await, None);
     drop(refusal);

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::support::cluster::{Namespace, text};
+use crate::support::cluster::{DEADLINE, Namespace, text};
+use crate::support::operator::Operator;
 
 /// Updates of Migrations in one namespace are refused until it is dropped.
 pub struct Refusal<'a> {
@@ -12,10 +13,17 @@ pub struct Refusal<'a> {
 
 impl<'a> Refusal<'a> {
     /// What the API server says then.
-    pub const WORDS: &'static str = "refused by a test";
+    const WORDS: &'static str = "refused by a test";
 
-    /// Of this resource, unless the condition holds, which is CEL.
-    pub fn of(namespace: &'a Namespace, resource: &'a str, condition: &str) -> Self {
+    /// Of this resource, unless the condition holds, which is CEL. It is in force once this change of the Migration is refused: the
+    /// API server learns of a policy a moment later.
+    pub async fn of(
+        namespace: &'a Namespace,
+        resource: &'a str,
+        condition: &str,
+        migration: &str,
+        change: &Value,
+    ) -> Self {
         let policy = json!({
             "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
             "metadata": { "name": namespace.name },
@@ -38,11 +46,19 @@ impl<'a> Refusal<'a> {
         let both = json!({ "apiVersion": "v1", "kind": "List", "items": [policy, binding] });
         let made = namespace.cluster.kubectl_with(["apply", "--filename", "-"], &both.to_string());
         assert!(made.status.success(), "{}", text(&made.stderr));
-        Self { namespace, resource }
+        let refusal = Self { namespace, resource };
+        let in_force = async || refusal.meets(migration, change).then_some(());
+        namespace.wait_for("the refusal", DEADLINE, in_force).await;
+        refusal
     }
 
-    /// Whether this change of a Migration is refused by now: the API server learns of a policy a moment later.
-    pub fn meets(&self, name: &str, change: &Value) -> bool {
+    /// Waits until the operator has met it, and once more: it did not give up.
+    pub async fn is_met_twice(&self, operator: &Operator) {
+        let tried = async || (operator.log().matches(Self::WORDS).count() >= 2).then_some(());
+        self.namespace.wait_for("two tries", DEADLINE, tried).await;
+    }
+
+    fn meets(&self, name: &str, change: &Value) -> bool {
         let part = self.resource.split_once('/').map(|(_, part)| format!("--subresource={part}"));
         let arguments = ["--namespace", &self.namespace.name, "patch", "migrations.belay.dev", name, "--type=merge"];
         let change = [format!("--patch={change}"), "--dry-run=server".to_owned()];
