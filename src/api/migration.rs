@@ -304,10 +304,10 @@ pub struct MigrationStatus {
     pub plan: Vec<PlannedScriptStatus>,
     /// The run in progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub run: Option<RunStatus>,
+    pub run: Option<Box<RunStatus>>,
     /// What stopped the last run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failure: Option<Failure>,
+    pub failure: Option<Box<Failure>>,
     /// The last 10 runs, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]

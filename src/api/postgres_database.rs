@@ -138,7 +138,7 @@ pub struct BackupPolicy {
     pub when: BackupWhen,
     /// How backups are made. Absent, and when is not Never: Migrations stall, reason BackupNotConfigured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub method: Option<BackupMethod>,
+    pub method: Option<Box<BackupMethod>>,
     /// pg_dump waits this long for each of its own locks, which queue others behind them.
     #[serde(default = "default_lock_wait")]
     pub lock_wait: Duration,

@@ -5,7 +5,6 @@ use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::channel::mpsc;
 use k8s_openapi::NamespaceResourceScope;
 use kube::core::DeserializeGuard;
 use kube::runtime::events::Recorder;
@@ -18,6 +17,7 @@ use super::lease::Lead;
 use super::memory::Memory;
 use super::metrics::Metrics;
 use super::pace::Pace;
+use super::queue::Queues;
 use super::rest;
 use super::turns::Turns;
 use crate::api::{Migration, PostgresBackup, PostgresDatabase};
@@ -42,6 +42,7 @@ pub struct Context {
     pub migrations_by_database: Index,
     pub migrations_by_config_map: Index,
     pub backups_by_database: Index,
+    pub queues: Queues,
     /// Set once Belay is asked to stop: nothing new is begun.
     pub draining: AtomicBool,
     /// Whether this replica is the one that acts.
@@ -55,8 +56,6 @@ pub struct Context {
     pub pace: Pace,
     /// Who may connect to which server.
     pub turns: Turns,
-    pub(super) wake: mpsc::UnboundedSender<ObjectRef<Watched<Migration>>>,
-    pub(super) wake_database: mpsc::UnboundedSender<ObjectRef<Watched<PostgresDatabase>>>,
     pub(super) memories: Mutex<HashMap<String, Arc<Entry>>>,
 }
 
@@ -99,8 +98,7 @@ impl Context {
 
     /// Has a Migration looked at again.
     pub fn wake(&self, namespace: &str, name: &str) {
-        // Nobody listens any more only when the controller is being shut down.
-        let _ = self.wake.unbounded_send(ObjectRef::new(name).within(namespace));
+        self.queues.migrations.add(namespace, name);
     }
 
     /// Has the server of a Database looked at anew: a run has ended.
@@ -113,7 +111,7 @@ impl Context {
 
     /// Has the status of a Database looked at again: a backup has changed.
     pub fn tell_database(&self, namespace: &str, name: &str) {
-        let _ = self.wake_database.unbounded_send(ObjectRef::new(name).within(namespace));
+        self.queues.databases.add(namespace, name);
     }
 
     /// Has every Migration of a Database looked at again.

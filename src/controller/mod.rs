@@ -4,6 +4,7 @@
 //! rooms of those names.
 
 mod backup;
+mod cache;
 mod connection;
 mod context;
 mod crds;
@@ -19,6 +20,7 @@ pub mod migration;
 mod pace;
 mod pin;
 mod probes;
+mod queue;
 mod rest;
 mod status;
 mod turns;
@@ -29,20 +31,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::channel::mpsc;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::client::ClientBuilder;
 use kube::runtime::events::{Recorder, Reporter};
-use kube::runtime::reflector;
 use kube::{Api, Client, ResourceExt};
 use tokio_util::sync::CancellationToken;
 
 pub use context::{Context, Watched};
 pub use watch::Scope;
 
+use crate::api::{Migration, PostgresBackup, PostgresDatabase};
 use crate::health;
+use cache::Cache;
 use gate::Gate;
 use lease::Lead;
+use queue::{Queue, Queues};
 
 /// The operator's settings. Each is an argument of `belay controller`.
 #[derive(Clone, Debug)]
@@ -106,11 +109,13 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     }
 
     let scope = Scope(settings.namespace.clone());
-    let (migrations, migrations_writer) = reflector::store();
-    let (databases, databases_writer) = reflector::store();
-    let (backups, backups_writer) = reflector::store();
-    let (wake, woken) = mpsc::unbounded();
-    let (wake_database, woken_database) = mpsc::unbounded();
+    let (migrations, migrations_cache) = Cache::new(watch::differs);
+    let (databases, databases_cache) = Cache::new(watch::differs);
+    let (backups, backups_cache) = Cache::new(watch::differs_at_all);
+    let metrics = metrics::Metrics::default();
+    let (migrations_queue, queued_migrations) = Queue::new(metrics.waiting::<Migration>());
+    let (databases_queue, queued_databases) = Queue::new(metrics.waiting::<PostgresDatabase>());
+    let (backups_queue, queued_backups) = Queue::new(metrics.waiting::<PostgresBackup>());
     let context = Arc::new(Context {
         cluster: match settings.cluster {
             Some(cluster) => cluster,
@@ -126,15 +131,14 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
         migrations_by_database: index::Index::default(),
         migrations_by_config_map: index::Index::default(),
         backups_by_database: index::Index::default(),
+        queues: Queues { migrations: migrations_queue, databases: databases_queue, backups: backups_queue },
         draining: AtomicBool::new(false),
         lead: lead.clone(),
-        metrics: metrics::Metrics::default(),
+        metrics,
         looks: database::Looks::default(),
         pins: database::Pins::default(),
         pace: pace::Pace::default(),
         turns: turns::Turns::default(),
-        wake,
-        wake_database,
         memories: Mutex::new(HashMap::new()),
         client: client.clone(),
     });
@@ -143,18 +147,19 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     let _ = pages.metrics.set(context.metrics.registry(&context));
 
     let synced = [watch::Synced::default(), watch::Synced::default()];
-    let changed_migrations = watch::migrations(context.clone(), &scope, migrations_writer);
-    let changed_backups = watch::backups(context.clone(), &scope, backups_writer, synced[0].clone());
-    let changed_databases = watch::databases(context.clone(), &scope, databases_writer, synced[1].clone());
-    let mut databases = tokio::spawn(database::run(context.clone(), changed_databases, woken_database, stopped(&stop)));
+    let watched_backups = watch::backups(context.clone(), scope.clone(), backups_cache, synced[0].clone());
+    let watched_databases = watch::databases(context.clone(), scope.clone(), databases_cache, synced[1].clone());
+    let mut databases = both(watched_databases, database::run(context.clone(), queued_databases, stopped(&stop)));
     let mut config_maps = tokio::spawn(watch::config_maps(context.clone(), scope.clone()));
-    let mut backups = tokio::spawn(backup::run(context.clone(), changed_backups, scope.clone(), stopped(&stop)));
+    let mut backups =
+        both(watched_backups, backup::run(context.clone(), queued_backups, scope.clone(), stopped(&stop)));
     // A Migration must not be told that its Database is missing because the watch is still reading.
     for watch in synced {
         watch.wait().await;
     }
     let _ = pages.ready.set(());
     tracing::info!(cluster = context.cluster, version = env!("CARGO_PKG_VERSION"), "watching");
+    let begin_anew = tokio::spawn(begin_when_elected(context.clone(), lead.term()));
     // Not before the caches are filled: who leads has to know what there is.
     let leave = CancellationToken::new();
     let election = match settings.election {
@@ -163,7 +168,8 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     };
 
     let let_go = tokio::spawn(let_go_when_lost(context.clone()));
-    let mut migrations = tokio::spawn(migration::run(context.clone(), changed_migrations, woken, stopped(&stop)));
+    let watched_migrations = watch::migrations(context.clone(), scope, migrations_cache);
+    let mut migrations = both(watched_migrations, migration::run(context.clone(), queued_migrations, stopped(&stop)));
     // None of them ends by itself. One that panicked would leave an operator that looks well and does nothing: a new
     // process is better, and finds in the ledgers where things are.
     let ended = tokio::select! {
@@ -180,6 +186,7 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     context.draining.store(true, Ordering::SeqCst);
     stop.cancel();
     let_go.abort();
+    begin_anew.abort();
     drain(&context, settings.drain_timeout).await;
     for task in [databases, config_maps, backups, migrations] {
         task.abort();
@@ -191,6 +198,30 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     }
     probes.abort();
     ended.map_or(Ok(()), |what| Err(Error::Ended(what)))
+}
+
+/// A task that ends when either does.
+fn both(
+    watch: impl Future<Output = ()> + Send + 'static,
+    controller: impl Future<Output = ()> + Send + 'static,
+) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async {
+        tokio::select! {
+            () = watch => {}
+            () = controller => {}
+        }
+    })
+}
+
+/// Each time that this replica leads in a later term than `term`: what the caches hold is looked at, all of it. One that leads from
+/// the start is told of every object by the watches.
+async fn begin_when_elected(context: Arc<Context>, mut term: u64) {
+    loop {
+        term = context.lead.elected_after(term).await;
+        context.migrations.state().iter().for_each(|migration| migration::begin(migration, &context));
+        context.databases.state().iter().for_each(|database| database::begin(database, &context));
+        context.backups.state().iter().for_each(|backup| backup::begin(backup, &context));
+    }
 }
 
 /// Each time that the Lease is lost: lets go of what this replica has begun, but for steps in progress, which go on to their

@@ -1,28 +1,24 @@
-//! Watches: each fills a cache with what the controllers need, drops the rest, and survives a bad object.
+//! Watches: each fills a cache with what the controllers need, drops the rest, survives a bad object, and has what is news looked
+//! at.
 
 use std::fmt::Debug;
-use std::hash::Hash;
-use std::pin::Pin;
 use std::sync::Arc;
 
-use futures::{Stream, StreamExt, TryStreamExt, future, stream};
+use futures::{StreamExt, future};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
-use kube::runtime::reflector::store::Writer;
-use kube::runtime::{Predicate, PredicateConfig, WatchStreamExt, predicates, watcher};
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::SetOnce;
 
+use super::cache::{Cache, News};
 use super::context::Watched;
-use super::{Context, rest};
+use super::{Context, backup, database, migration, rest};
 use crate::api::{Migration, PostgresBackup, PostgresDatabase};
 
 /// Set once a watch has read everything. (`Store::wait_until_ready` serves one waiter, and the controller is that one.)
 pub type Synced = Arc<SetOnce<()>>;
-
-/// The changes of a kind, as a controller is triggered by them.
-pub type Trigger<K> = Pin<Box<dyn Stream<Item = Result<Watched<K>, watcher::Error>> + Send>>;
 
 /// The namespaces that are watched: all, or one.
 #[derive(Clone, Debug, Default)]
@@ -41,79 +37,66 @@ impl Scope {
     }
 }
 
-/// Migrations: triggers when the spec, the annotations or the finalizers change, not when the status does, unless it makes them
-/// readable or not. One that is
-/// gone has its run cancelled, and wakes those that it kept from the same Database.
-pub fn migrations(context: Arc<Context>, scope: &Scope, writer: Writer<Watched<Migration>>) -> Trigger<Migration> {
-    let stream = cached(scope.api(&context.client), rest::prune, writer);
-    let gone = move |event: &watcher::Event<Watched<Migration>>| {
-        context.migrations_by_database.follow(event, |m| vec![m.spec.database_ref.name.clone()]);
-        context
-            .migrations_by_config_map
-            .follow(event, |m| m.spec.source.config_map_names().map(str::to_owned).collect());
-        let watcher::Event::Delete(migration) = event else { return };
-        context.forget(&migration.uid().unwrap_or_default());
-        if let Ok(readable) = &migration.0 {
-            context.wake_migrations_of(&migration.namespace().unwrap_or_default(), &readable.spec.database_ref.name);
+/// Migrations: one is looked at when its spec, its annotations or its finalizers change, not when its status does, unless that makes
+/// it readable or not. One that is gone has its run cancelled, and wakes those that it kept from the same Database.
+pub async fn migrations(context: Arc<Context>, scope: Scope, cache: Cache<Watched<Migration>>) {
+    let database = |migration: &Migration| vec![migration.spec.database_ref.name.clone()];
+    let config_maps = |migration: &Migration| migration.spec.source.config_map_names().map(str::to_owned).collect();
+    let told = |news: News<Watched<Migration>>| {
+        context.migrations_by_database.follow(&news, database);
+        context.migrations_by_config_map.follow(&news, config_maps);
+        match news {
+            News::New(migration) => migration::begin(&migration, &context),
+            News::Changed(migration) => context.wake(&namespace(&*migration), &migration.name_any()),
+            News::Gone(migration) => {
+                context.forget(&migration.uid().unwrap_or_default());
+                if let Ok(readable) = &migration.0 {
+                    context.wake_migrations_of(&namespace(&*migration), &readable.spec.database_ref.name);
+                }
+            }
         }
     };
-    let changed = Predicate::<Watched<Migration>>::combine(predicates::generation, predicates::annotations)
-        .combine(predicates::finalizers)
-        .combine(readable);
-    Box::pin(stream.inspect_ok(gone).applied_objects().predicate_filter(changed, PredicateConfig::default()))
+    follow(scope.api(&context.client), rest::prune, cache, told, || {}).await;
 }
 
-/// Databases: a change of the spec triggers, and wakes their Migrations; so does a Database's end.
-pub fn databases(
-    context: Arc<Context>,
-    scope: &Scope,
-    writer: Writer<Watched<PostgresDatabase>>,
-    synced: Synced,
-) -> Trigger<PostgresDatabase> {
-    let changed = Predicate::<Watched<PostgresDatabase>>::combine(predicates::generation, predicates::annotations)
-        .combine(readable);
-    let gone = context.clone();
-    Box::pin(
-        cached(scope.api(&context.client), |_| {}, writer)
-            .inspect_ok(move |event| {
-                note(event, &synced);
-                if let watcher::Event::Delete(database) = event {
-                    gone.looks.forget(&database.uid().unwrap_or_default());
-                    gone.pins.forget(&database.uid().unwrap_or_default());
-                    gone.wake_migrations_of(&database.namespace().unwrap_or_default(), &database.name_any());
-                }
-            })
-            .applied_objects()
-            .predicate_filter(changed, PredicateConfig::default())
-            .inspect_ok(move |database| {
+/// Databases: a change of the spec is looked at, and wakes their Migrations; so does a Database's end.
+pub async fn databases(context: Arc<Context>, scope: Scope, cache: Cache<Watched<PostgresDatabase>>, synced: Synced) {
+    let told = |news: News<Watched<PostgresDatabase>>| {
+        let (News::New(database) | News::Changed(database) | News::Gone(database)) = &news;
+        let (uid, namespace, name) = (database.uid().unwrap_or_default(), namespace(&**database), database.name_any());
+        match &news {
+            News::New(database) => database::begin(database, &context),
+            News::Changed(_) => {
                 // A person may have accepted what the last look refused.
-                context.looks.expire(&database.uid().unwrap_or_default());
-                context.wake_migrations_of(&database.namespace().unwrap_or_default(), &database.name_any());
-            }),
-    )
+                context.looks.expire(&uid);
+                context.tell_database(&namespace, &name);
+            }
+            News::Gone(_) => {
+                context.looks.forget(&uid);
+                context.pins.forget(&uid);
+            }
+        }
+        context.wake_migrations_of(&namespace, &name);
+    };
+    follow(scope.api(&context.client), |_| {}, cache, told, || note(&synced)).await;
 }
 
-/// Backups: a change wakes the Migrations of their Database.
-pub fn backups(
-    context: Arc<Context>,
-    scope: &Scope,
-    writer: Writer<Watched<PostgresBackup>>,
-    synced: Synced,
-) -> Trigger<PostgresBackup> {
-    let index = context.clone();
-    let stream = cached(scope.api(&context.client), |_| {}, writer)
-        .inspect_ok(move |event| {
-            note(event, &synced);
-            index.backups_by_database.follow(event, |backup| vec![backup.spec.database_ref.name.clone()]);
-        })
-        .touched_objects();
-    Box::pin(stream.inspect_ok(move |backup| {
-        if let Ok(readable) = &backup.0 {
-            let (namespace, database) = (backup.namespace().unwrap_or_default(), &readable.spec.database_ref.name);
-            context.wake_migrations_of(&namespace, database);
-            context.tell_database(&namespace, database);
+/// Backups: a change wakes the Migrations of their Database. What was finished before this Belay began they find when they look.
+pub async fn backups(context: Arc<Context>, scope: Scope, cache: Cache<Watched<PostgresBackup>>, synced: Synced) {
+    let told = |news: News<Watched<PostgresBackup>>| {
+        context.backups_by_database.follow(&news, |backup| vec![backup.spec.database_ref.name.clone()]);
+        let (News::New(backup) | News::Changed(backup) | News::Gone(backup)) = &news;
+        if matches!(news, News::New(_)) && backup::is_finished(backup) {
+            return;
         }
-    }))
+        let namespace = namespace(&**backup);
+        context.queues.backups.add(&namespace, &backup.name_any());
+        if let Ok(readable) = &backup.0 {
+            context.wake_migrations_of(&namespace, &readable.spec.database_ref.name);
+            context.tell_database(&namespace, &readable.spec.database_ref.name);
+        }
+    };
+    follow(scope.api(&context.client), |_| {}, cache, told, || note(&synced)).await;
 }
 
 /// ConfigMaps, by their metadata, none of which is kept: a change wakes the Migrations that read them. What there is at the start
@@ -135,50 +118,65 @@ pub async fn config_maps(context: Arc<Context>, scope: Scope) {
         .await;
 }
 
-/// Says each time that this replica, which followed, leads: what the caches hold is then looked at, all of it.
-pub fn elected(context: &Context) -> impl Stream<Item = ()> + Send + use<> {
-    let lead = context.lead.clone();
-    // One that leads from the start sees every object as the watch brings it.
-    let term = if lead.acts() { lead.term() } else { 0 };
-    stream::unfold((lead, term), async |(lead, term)| {
-        let term = lead.elected_after(term).await;
-        Some(((), (lead, term)))
-    })
-}
-
 /// A page of a list is in memory as it came, with all that is not kept.
 fn config() -> watcher::Config {
     watcher::Config::default().page_size(50)
 }
 
-fn cached<K>(
+/// Keeps a cache as the watch has it, and tells what is news; `listed` each time that a list was read to its end.
+async fn follow<K>(
     api: Api<DeserializeGuard<K>>,
-    prune_more: impl Fn(&mut K) + Send,
-    writer: Writer<DeserializeGuard<K>>,
-) -> impl Stream<Item = watcher::Result<watcher::Event<DeserializeGuard<K>>>> + Send
-where
-    K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-    K::DynamicType: Default + Eq + Hash + Clone + Send,
+    prune_more: impl Fn(&mut K),
+    mut cache: Cache<DeserializeGuard<K>>,
+    told: impl Fn(News<DeserializeGuard<K>>),
+    listed: impl Fn(),
+) where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    let pruned = move |object: &mut DeserializeGuard<K>| {
+    let pruned = |object: &mut DeserializeGuard<K>| {
         prune(object);
         if let Ok(readable) = &mut object.0 {
             prune_more(readable);
         }
     };
-    watcher(api, config()).default_backoff().modify(pruned).reflect(writer)
+    watcher(api, config())
+        .default_backoff()
+        .modify(pruned)
+        .for_each(|event| {
+            // Errors: the watch begins anew.
+            if let Ok(event) = event {
+                cache.take(&event).into_iter().for_each(&told);
+                if let watcher::Event::InitDone = event {
+                    listed();
+                }
+            }
+            future::ready(())
+        })
+        .await;
 }
 
-/// A status, too, can be what an object could not be read for; and the schema can change below it.
-fn readable<K>(object: &DeserializeGuard<K>) -> Option<u64> {
-    Some(object.0.is_ok().into())
+/// Whether an object asks for something else, or has become readable or not: its schema can change below it. What its status says is
+/// Belay's own.
+pub fn differs<K: Resource>(was: &DeserializeGuard<K>, is: &DeserializeGuard<K>) -> bool {
+    let (before, now) = (was.meta(), is.meta());
+    before.generation != now.generation
+        || before.annotations != now.annotations
+        || before.finalizers != now.finalizers
+        || was.0.is_ok() != is.0.is_ok()
 }
 
-fn note<K>(event: &watcher::Event<K>, synced: &Synced) {
-    if let watcher::Event::InitDone = event {
-        // Set already when the watch had to begin anew.
-        let _ = synced.set(());
-    }
+/// Whether anything of an object is not what it was.
+pub fn differs_at_all<K: Resource>(was: &DeserializeGuard<K>, is: &DeserializeGuard<K>) -> bool {
+    was.meta().resource_version != is.meta().resource_version
+}
+
+fn namespace(object: &impl ResourceExt) -> String {
+    object.namespace().unwrap_or_default()
+}
+
+fn note(synced: &Synced) {
+    // Set already when the watch had to begin anew.
+    let _ = synced.set(());
 }
 
 /// What nobody reads is not worth its memory.

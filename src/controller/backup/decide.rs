@@ -180,7 +180,7 @@ fn begin(o: &Observed<'_>) -> Decision {
 
 /// How this Backup is taken: as it says, else as its Database does.
 pub fn method<'a>(backup: &'a PostgresBackup, database: Option<&'a PostgresDatabase>) -> Option<&'a BackupMethod> {
-    backup.spec.method.as_ref().or(database?.spec.backup.method.as_ref())
+    backup.spec.method.as_ref().or(database?.spec.backup.method.as_deref())
 }
 
 /// There is a Job.

@@ -28,14 +28,15 @@ use std::time::Duration;
 use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::controller::Action;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
 
 use self::act::Acted;
 use self::decide::{Decision, Observed, START_DEADLINE, Step};
 use super::context::Watched;
-use super::{Context, Scope, invalid, watch};
+use super::queue::Queued;
+use super::{Context, Scope, invalid};
 use crate::api::PostgresBackup;
 
 /// As many Backups are reconciled at once; their Jobs are not bounded by it.
@@ -44,7 +45,7 @@ const CONCURRENCY: u16 = 16;
 /// Reconciles Backups until `stop`.
 pub async fn run(
     context: Arc<Context>,
-    trigger: watch::Trigger<PostgresBackup>,
+    queued: Queued<PostgresBackup>,
     scope: Scope,
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
@@ -53,19 +54,18 @@ pub async fn run(
         None => Api::all(context.client.clone()),
     };
     let jobs = watcher(jobs, watcher::Config::default().labels(job::SELECTOR)).default_backoff().touched_objects();
-    let queue = context.metrics.backups.clone();
-    Controller::for_stream(queue.changed(trigger), context.backups.clone())
-        .with_config(Config::default().concurrency(CONCURRENCY))
+    queued
+        .controller(context.backups.clone(), CONCURRENCY)
         .owns_stream(jobs)
-        .reconcile_all_on(watch::elected(&context))
         .graceful_shutdown_on(stop)
-        .run(reconcile, on_error, context)
-        .for_each(async |result| queue.ended(result))
+        .run(reconcile, on_error, context.clone())
+        .for_each(async |result| context.queues.backups.ended(result))
         .await;
 }
 
 async fn reconcile(watched: Arc<Watched<PostgresBackup>>, context: Arc<Context>) -> Result<Action, kube::Error> {
-    let _counted = context.metrics.backups.begin(&watched.namespace().unwrap_or_default(), &watched.name_any());
+    let queue = &context.queues.backups;
+    let _counted = queue.begin(&*watched);
     if context.rests() {
         return Ok(Action::await_change());
     }
@@ -105,7 +105,19 @@ async fn reconcile(watched: Arc<Watched<PostgresBackup>>, context: Arc<Context>)
         Step::Hold(_) | Step::EraseAgain => Some(Duration::from_millis(100)),
         _ => decision.requeue,
     };
-    Ok(requeue.map_or_else(Action::await_change, Action::requeue))
+    Ok(queue.again(&*watched, requeue))
+}
+
+/// Has one that was not known looked at, after a start or once this replica leads, unless it is finished.
+pub fn begin(watched: &Watched<PostgresBackup>, context: &Context) {
+    if !is_finished(watched) {
+        context.queues.backups.add(&watched.namespace().unwrap_or_default(), &watched.name_any());
+    }
+}
+
+/// Whether it can be read, and nothing is left to do.
+pub fn is_finished(watched: &Watched<PostgresBackup>) -> bool {
+    watched.0.as_ref().is_ok_and(is_at_rest)
 }
 
 /// Whether everything that can be done for it was done, as the watch's cache has it. A finished Backup costs nothing.

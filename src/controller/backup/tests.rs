@@ -282,7 +282,7 @@ fn exactly_one_of_the_conditions_holds_whatever_is_decided() {
 }
 
 fn method(database: &PostgresDatabase) -> BackupMethod {
-    database.spec.backup.method.clone().unwrap()
+    *database.spec.backup.method.clone().unwrap()
 }
 
 fn build(method_json: serde_json::Value) -> Job {

@@ -9,17 +9,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
-use futures::channel::mpsc;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use kube::ResourceExt;
-use kube::runtime::controller::{Action, Config, Controller};
-use kube::runtime::reflector::ObjectRef;
+use kube::runtime::controller::Action;
 
 use super::context::Watched;
 use super::migration::Trouble;
 use super::pace::Pace;
 use super::pin::{self, Pin};
-use super::{Context, invalid, rest, watch};
+use super::queue::Queued;
+use super::{Context, invalid, rest};
 use crate::api::{ACCEPT, PostgresDatabase, conditions};
 use look::Look;
 pub use look::Seen;
@@ -117,23 +116,34 @@ impl Pins {
 /// Reconciles Databases until `stop`.
 pub async fn run(
     context: Arc<Context>,
-    trigger: watch::Trigger<PostgresDatabase>,
-    wake: mpsc::UnboundedReceiver<ObjectRef<Watched<PostgresDatabase>>>,
+    queued: Queued<PostgresDatabase>,
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
-    let queue = context.metrics.databases.clone();
-    Controller::for_stream(queue.changed(trigger), context.databases.clone())
-        .with_config(Config::default().concurrency(CONCURRENCY))
-        .reconcile_on(queue.woken(wake))
-        .reconcile_all_on(watch::elected(&context))
+    queued
+        .controller(context.databases.clone(), CONCURRENCY)
         .graceful_shutdown_on(stop)
-        .run(reconcile, on_error, context)
-        .for_each(async |result| queue.ended(result))
+        .run(reconcile, on_error, context.clone())
+        .for_each(async |result| context.queues.databases.ended(result))
         .await;
 }
 
+/// Has one that was not known looked at, after a start or once this replica leads: in its turn if it is well, else at once.
+pub fn begin(watched: &Watched<PostgresDatabase>, context: &Context) {
+    if context.rests() {
+        return;
+    }
+    let (uid, queue) = (watched.uid().unwrap_or_default(), &context.queues.databases);
+    let (namespace, name) = (watched.namespace().unwrap_or_default(), watched.name_any());
+    let well = watched.0.as_ref().ok().filter(|database| is_well(database));
+    match well.and_then(|_| context.looks.due(&uid, Timestamp::now())) {
+        Some(due) => queue.add_at(&namespace, &name, due),
+        None => queue.add(&namespace, &name),
+    }
+}
+
 async fn reconcile(watched: Arc<Watched<PostgresDatabase>>, context: Arc<Context>) -> Result<Action, kube::Error> {
-    let _counted = context.metrics.databases.begin(&watched.namespace().unwrap_or_default(), &watched.name_any());
+    let queue = &context.queues.databases;
+    let _counted = queue.begin(&*watched);
     if context.rests() {
         return Ok(Action::await_change());
     }
@@ -153,10 +163,10 @@ async fn reconcile(watched: Arc<Watched<PostgresDatabase>>, context: Arc<Context
         None => {
             let due = is_well(database).then(|| context.looks.due(&uid, now)).flatten();
             if let Some(due) = due.filter(|due| now < *due) {
-                return Ok(Action::requeue(until(due, now)));
+                return Ok(queue.again_at(&*watched, due));
             }
             if due.is_some() && waits_for_migration(database, &context) {
-                return Ok(Action::requeue(look::by_migration(database)));
+                return Ok(queue.again(&*watched, look::by_migration(database)));
             }
             let look = look::look(database, &context, now).await;
             context.looks.keep(&uid, look.clone());
@@ -164,7 +174,7 @@ async fn reconcile(watched: Arc<Watched<PostgresDatabase>>, context: Arc<Context
         }
     };
     report::report(database, &look, &context, now).await?;
-    Ok(Action::requeue(until(look.until, Timestamp::now())))
+    Ok(queue.again_at(&*watched, look.until))
 }
 
 /// A run has seen what a look would: the server need not be looked at once more.
@@ -202,10 +212,6 @@ fn pinned(database: &PostgresDatabase, seen: Seen, context: &Context) -> Result<
         context.wake_migrations_of(&database.namespace().unwrap_or_default(), &database.name_any());
     }
     Ok(seen)
-}
-
-fn until(then: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(then.duration_since(now).max(SignedDuration::ZERO)).unwrap_or_default()
 }
 
 fn on_error(watched: Arc<Watched<PostgresDatabase>>, error: &kube::Error, context: Arc<Context>) -> Action {

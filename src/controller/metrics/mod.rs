@@ -2,8 +2,8 @@
 //! scrape, so that nothing of a deleted object is left.
 
 mod objects;
-mod queue;
 pub mod table;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,11 +16,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 
-pub use queue::Queue;
+pub use waiting::{Reconciling, Waiting};
 
 use super::Context;
 use super::gate::NotLeading;
-use crate::api::{Migration, PostgresBackup, PostgresDatabase, Reason};
+use crate::api::Reason;
 
 /// From a quick script's 10 ms to an index that is built all day: each four times the one before.
 const BUCKETS: [f64; 12] = [0.01, 0.04, 0.16, 0.64, 2.56, 10.24, 40.96, 163.84, 655.36, 2621.44, 10_485.76, 41_943.04];
@@ -32,9 +32,6 @@ type Outcomes = BTreeMap<&'static str, u64>;
 /// What is counted. Every clone counts into the same.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    pub migrations: Queue,
-    pub databases: Queue,
-    pub backups: Queue,
     queued: Family<Labels, Gauge>,
     reconciling: Family<Labels, Gauge>,
     reconcile_errors: Family<Labels, Counter>,
@@ -48,13 +45,9 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let durations = || Family::new_with_constructor(histogram as fn() -> Histogram);
-        let (queued, reconciling) = (Family::default(), Family::default());
         Self {
-            migrations: queue::<Migration>(&queued, &reconciling),
-            databases: queue::<PostgresDatabase>(&queued, &reconciling),
-            backups: queue::<PostgresBackup>(&queued, &reconciling),
-            queued,
-            reconciling,
+            queued: Family::default(),
+            reconciling: Family::default(),
             reconcile_errors: Family::default(),
             run_duration: durations(),
             script_duration: histogram(),
@@ -64,16 +57,17 @@ impl Default for Metrics {
     }
 }
 
-fn queue<K: Resource<DynamicType = ()>>(queued: &Family<Labels, Gauge>, reconciling: &Family<Labels, Gauge>) -> Queue {
-    let labels = vec![("kind", K::kind(&()).into_owned())];
-    Queue::new(queued.get_or_create_owned(&labels), reconciling.get_or_create_owned(&labels))
-}
-
 fn histogram() -> Histogram {
     Histogram::new(BUCKETS)
 }
 
 impl Metrics {
+    /// What tells of the objects of kind `K` that wait to be looked at.
+    pub fn waiting<K: Resource<DynamicType = ()>>(&self) -> Waiting {
+        let labels = vec![("kind", K::kind(&()).into_owned())];
+        Waiting::new(self.queued.get_or_create_owned(&labels), self.reconciling.get_or_create_owned(&labels))
+    }
+
     /// A reconcile of an object of kind `K` failed.
     pub fn reconcile_failed<K: Resource<DynamicType = ()>>(&self, error: &kube::Error) {
         let labels = vec![("kind", K::kind(&()).into_owned()), ("reason", reason(error))];

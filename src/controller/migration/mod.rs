@@ -23,12 +23,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt;
-use futures::channel::mpsc;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::core::error_boundary::InvalidObject;
-use kube::runtime::controller::{Action, Config, Controller};
-use kube::runtime::reflector::ObjectRef;
+use kube::runtime::controller::Action;
 
 pub use decide::Settle;
 pub use observe::{Key, Trouble};
@@ -36,7 +34,8 @@ pub use run::Run;
 
 use super::context::Watched;
 use super::memory::Memory;
-use super::{Context, invalid, rest, watch};
+use super::queue::Queued;
+use super::{Context, invalid, rest};
 use crate::api::Migration;
 
 /// As many Migrations are reconciled at once; runs, which wait for servers, are not bounded by it.
@@ -45,23 +44,39 @@ const CONCURRENCY: u16 = 16;
 /// Reconciles Migrations until `stop`.
 pub async fn run(
     context: Arc<Context>,
-    trigger: watch::Trigger<Migration>,
-    wake: mpsc::UnboundedReceiver<ObjectRef<Watched<Migration>>>,
+    queued: Queued<Migration>,
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
-    let queue = context.metrics.migrations.clone();
-    Controller::for_stream(queue.changed(trigger), context.migrations.clone())
-        .with_config(Config::default().concurrency(CONCURRENCY))
-        .reconcile_on(queue.woken(wake))
-        .reconcile_all_on(watch::elected(&context))
+    queued
+        .controller(context.migrations.clone(), CONCURRENCY)
         .graceful_shutdown_on(stop)
-        .run(reconcile, on_error, context)
-        .for_each(async |result| queue.ended(result))
+        .run(reconcile, on_error, context.clone())
+        .for_each(async |result| context.queues.migrations.ended(result))
         .await;
 }
 
+/// Has one that was not known looked at, after a start or once this replica leads: in its turn if it is at rest, else at once.
+pub fn begin(watched: &Watched<Migration>, context: &Context) {
+    if context.rests() {
+        return;
+    }
+    let now = Timestamp::now();
+    let until = watched.0.as_ref().ok().and_then(|migration| {
+        let entry = context.entry(&migration.uid().unwrap_or_default());
+        let mut memory = entry.memory.try_lock().ok()?;
+        rests_until(migration, context, &mut memory, now)
+    });
+    let queue = &context.queues.migrations;
+    let (namespace, name) = (watched.namespace().unwrap_or_default(), watched.name_any());
+    match until {
+        Some(until) => queue.add_at(&namespace, &name, until),
+        None => queue.add(&namespace, &name),
+    }
+}
+
 async fn reconcile(watched: Arc<Watched<Migration>>, context: Arc<Context>) -> Result<Action, kube::Error> {
-    let _counted = context.metrics.migrations.begin(&watched.namespace().unwrap_or_default(), &watched.name_any());
+    let queue = &context.queues.migrations;
+    let _counted = queue.begin(&*watched);
     if context.rests() {
         return Ok(Action::await_change());
     }
@@ -80,7 +95,7 @@ async fn reconcile(watched: Arc<Watched<Migration>>, context: Arc<Context>) -> R
     }
     let now = Timestamp::now();
     if let Some(until) = rests_until(migration, &context, &mut memory, now) {
-        return Ok(Action::requeue(until.duration_since(now).try_into().unwrap_or_default()));
+        return Ok(queue.again_at(&*watched, until));
     }
     memory.whole = match rest::is_pruned(migration) {
         false => None,
@@ -106,7 +121,7 @@ async fn reconcile(watched: Arc<Watched<Migration>>, context: Arc<Context>) -> R
     if memory.run.is_none() {
         memory.rest();
     }
-    Ok(requeue.map_or_else(Action::await_change, Action::requeue))
+    Ok(queue.again(&*watched, requeue))
 }
 
 /// Until when one that is at rest needs no look: it was dealt with, and nothing has changed since. What a former Belay, or

@@ -114,7 +114,7 @@ fn next(o: &Observed, decision: &Decision, say: &Say, missing_for: Duration, now
         status.last_handled_requested_at = o.request.as_ref().map(|request| request.text.clone());
     }
     if say.reason != Reason::Planning {
-        status.failure = say.failure.clone();
+        status.failure = say.failure.clone().map(Box::new);
     }
     tell_run(&mut status, o, decision, say, now);
     conditions::set_summary(&mut status.conditions, (say.reason, &say.message), missing_for, generation, now);
@@ -173,12 +173,12 @@ fn tell_run(status: &mut MigrationStatus, o: &Observed, decision: &Decision, say
         step => {
             let begins = matches!(step, Step::BackUp { .. } | Step::Apply { .. });
             if begins && status.run.is_none() {
-                status.run = Some(RunStatus {
+                status.run = Some(Box::new(RunStatus {
                     id: run.id.to_string(),
                     started_at: rfc3339(now),
                     from: status.version.clone(),
                     ..RunStatus::default()
-                });
+                }));
             }
             let Some(told) = &mut status.run else { return };
             if let Step::Apply { below: Some(name) } | Step::BackUp { name } = step {
