@@ -138,7 +138,8 @@ fn manifests(namespace: &Namespace) -> Vec<(String, String)> {
 #[tokio::test]
 async fn the_api_server_takes_every_manifest_to_the_letter() {
     let cluster = Cluster::connect().await;
-    let manifests = manifests(&cluster.namespace("manifests").await);
+    let namespace = cluster.namespace("manifests").await;
+    let manifests = manifests(&namespace);
     for (what, manifest) in &manifests {
         take(&cluster, manifest).unwrap_or_else(|refusal| panic!("{what}: {refusal}"));
     }
@@ -150,7 +151,8 @@ async fn the_api_server_takes_every_manifest_to_the_letter() {
 async fn every_manifest_passes_kubeconform_where_no_api_server_is() {
     let cluster = Cluster::connect().await;
     let schemas = Schemas::of(&cluster);
-    let manifests = manifests(&cluster.namespace("conform").await);
+    let namespace = cluster.namespace("conform").await;
+    let manifests = manifests(&namespace);
     for (what, manifest) in &manifests {
         schemas.take(manifest).unwrap_or_else(|refusal| panic!("{what}: {refusal}"));
     }
