@@ -10,10 +10,17 @@ use crate::root;
 use crate::support::cluster::{Cluster, text};
 
 /// Schemas of every kind that an API server serves. The files are removed when it is dropped.
-pub struct Schemas(PathBuf);
+pub struct Schemas {
+    folder: PathBuf,
+    kubeconform: PathBuf,
+}
 
 impl Schemas {
     pub fn of(cluster: &Cluster) -> Self {
+        let installed =
+            Command::new(root().join("tests/cluster/kubeconform")).output().expect("tests/cluster/kubeconform");
+        assert!(installed.status.success(), "{}", text(&installed.stderr));
+        let kubeconform = PathBuf::from(text(&installed.stdout).trim());
         let published = cluster.kubectl(["get", "--raw", "/openapi/v2"]);
         assert!(published.status.success(), "{}", text(&published.stderr));
         let mut published: Value = serde_json::from_slice(&published.stdout).expect("an OpenAPI document");
@@ -32,20 +39,17 @@ impl Schemas {
                 std::fs::write(file, schema.to_string()).expect("a schema");
             }
         }
-        Self(folder)
+        Self { folder, kubeconform }
     }
 
     /// What kubeconform says of a manifest: a field that no schema has, and a kind that nobody serves, are errors.
     pub fn take(&self, manifest: &str) -> Result<(), String> {
-        let installed =
-            Command::new(root().join("tests/cluster/kubeconform")).output().expect("tests/cluster/kubeconform");
-        assert!(installed.status.success(), "{}", text(&installed.stderr));
-        let file = self.0.join("manifest.yaml");
+        let file = self.folder.join("manifest.yaml");
         std::fs::write(&file, manifest).expect("a manifest");
         let place = "{{ .Group }}_{{ .ResourceAPIVersion }}_{{ .ResourceKind }}.json";
-        let said = Command::new(text(&installed.stdout).trim())
+        let said = Command::new(&self.kubeconform)
             .args(["-strict", "-summary", "-schema-location"])
-            .arg(self.0.join(place))
+            .arg(self.folder.join(place))
             .arg(&file)
             .output()
             .expect("kubeconform");
@@ -55,7 +59,7 @@ impl Schemas {
 
 impl Drop for Schemas {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 
