@@ -1,7 +1,6 @@
 //! An object that cannot be read, or whose status cannot be written, is told of, and holds nobody else up.
 
 use std::fmt::Debug;
-use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
@@ -9,7 +8,6 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::api::{Patch, PatchParams};
 use kube::core::{DynamicObject, error_boundary::InvalidObject};
-use kube::runtime::controller::Action;
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource};
 
@@ -69,9 +67,9 @@ pub async fn report<K: Resource<DynamicType = ()>>(
     }
 }
 
-/// What becomes of an object of which a reconcile failed. The API server did not take a write, or was out of reach: again
-/// `soon`. Where its schema does not take the object itself, that changes nothing, and an event says so.
-pub fn on_error<K>(watched: &Watched<K>, error: &kube::Error, soon: Duration, context: &Arc<Context>) -> Action
+/// After how long an object of which a reconcile failed is looked at again. The API server did not take a write, or was out of
+/// reach: `soon`. Where its schema does not take the object itself, that changes nothing, and an event says so.
+pub fn on_error<K>(watched: &Watched<K>, error: &kube::Error, soon: Duration, context: &Context) -> Duration
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Debug,
 {
@@ -82,12 +80,12 @@ where
             let why = conditions::truncate(&refused.message, MAX_WHY);
             let message = format!("Its status cannot be written: {why}. Correct the object.");
             tell::<K>(metadata, &message, context);
-            Action::requeue(REFUSED)
+            REFUSED
         }
         _ => {
             let (name, namespace) = (metadata.name.as_deref(), metadata.namespace.as_deref());
             tracing::warn!(name, namespace, kind = K::kind(&()).as_ref(), "the reconcile failed: {error}");
-            Action::requeue(soon)
+            soon
         }
     }
 }

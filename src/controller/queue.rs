@@ -64,35 +64,38 @@ where
         let _ = self.now.unbounded_send(ObjectRef::new(name).within(namespace));
     }
 
-    /// The object is looked at when its time has come. Of two times the earlier one counts.
-    pub fn add_at(&self, namespace: &str, name: &str, at: Timestamp) {
-        self.add_after(namespace, name, at.duration_since(Timestamp::now()).try_into().unwrap_or_default());
+    /// The object is looked at when it is due, if anything says when that is; else as soon as it can be.
+    pub fn add_in_turn(&self, object: &impl ResourceExt, due: Option<Timestamp>) {
+        match due {
+            Some(due) => self.add_after(object, until(due)),
+            None => self.add(&object.namespace().unwrap_or_default(), &object.name_any()),
+        }
     }
 
-    fn add_after(&self, namespace: &str, name: &str, after: Duration) {
+    /// Of two times the earlier one counts.
+    fn add_after(&self, object: &impl ResourceExt, after: Duration) {
         // What lies beyond the clock's end never comes.
         let Some(run_at) = Instant::now().checked_add(after) else { return };
-        let message = format!("{namespace}/{name}").into();
+        let message = format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any()).into();
         let _ = self.later.unbounded_send(ScheduleRequest { message, run_at });
     }
 
     /// What a reconcile answers: the object is looked at again when it changes, or after so long.
     pub fn again(&self, object: &impl ResourceExt, after: impl Into<Option<Duration>>) -> Action {
         if let Some(after) = after.into() {
-            self.add_after(&object.namespace().unwrap_or_default(), &object.name_any(), after);
+            self.add_after(object, after);
         }
         Action::await_change()
     }
 
     /// The same, at that time.
     pub fn again_at(&self, object: &impl ResourceExt, at: Timestamp) -> Action {
-        self.add_at(&object.namespace().unwrap_or_default(), &object.name_any(), at);
-        Action::await_change()
+        self.again(object, until(at))
     }
 
     /// The object is looked at, as long as the answer lives.
-    pub fn begin(&self, object: &impl ResourceExt) -> Reconciling {
-        self.waiting.begin(&object.namespace().unwrap_or_default(), &object.name_any())
+    pub fn reconciling(&self, object: &impl ResourceExt) -> Reconciling {
+        self.waiting.reconciling(&object.namespace().unwrap_or_default(), &object.name_any())
     }
 
     /// What came of a look: where there was nothing to look at, it does not wait any more.
@@ -105,6 +108,11 @@ where
             self.waiting.gone(object.namespace.as_deref().unwrap_or_default(), &object.name);
         }
     }
+}
+
+/// How long it is until then; nothing, if that is past.
+fn until(time: Timestamp) -> Duration {
+    time.duration_since(Timestamp::now()).try_into().unwrap_or_default()
 }
 
 impl<K> Queued<K>

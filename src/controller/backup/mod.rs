@@ -65,7 +65,7 @@ pub async fn run(
 
 async fn reconcile(watched: Arc<Watched<PostgresBackup>>, context: Arc<Context>) -> Result<Action, kube::Error> {
     let queue = &context.queues.backups;
-    let _counted = queue.begin(&*watched);
+    let _counted = queue.reconciling(&*watched);
     if context.rests() {
         return Ok(Action::await_change());
     }
@@ -136,5 +136,6 @@ fn is_at_rest(backup: &PostgresBackup) -> bool {
 }
 
 fn on_error(watched: Arc<Watched<PostgresBackup>>, error: &kube::Error, context: Arc<Context>) -> Action {
-    invalid::on_error(&watched, error, Duration::from_secs(2), &context)
+    let again = invalid::on_error(&watched, error, Duration::from_secs(2), &context);
+    context.queues.backups.again(&*watched, again)
 }

@@ -77,7 +77,7 @@ impl Looks {
         })
     }
 
-    /// Until when a Database that is well can wait for the first look that this process takes.
+    /// When the first look that this process takes is due, for a Database that can wait for it.
     fn due(&self, uid: &str, now: Timestamp) -> Option<Timestamp> {
         self.of(uid, |asked| {
             let (times, due) = *asked.due.get_or_insert_with(|| (asked.times, self.pace.next(now)));
@@ -132,18 +132,13 @@ pub fn begin(watched: &Watched<PostgresDatabase>, context: &Context) {
     if context.rests() {
         return;
     }
-    let (uid, queue) = (watched.uid().unwrap_or_default(), &context.queues.databases);
-    let (namespace, name) = (watched.namespace().unwrap_or_default(), watched.name_any());
-    let well = watched.0.as_ref().ok().filter(|database| is_well(database));
-    match well.and_then(|_| context.looks.due(&uid, Timestamp::now())) {
-        Some(due) => queue.add_at(&namespace, &name, due),
-        None => queue.add(&namespace, &name),
-    }
+    let due = watched.0.as_ref().ok().and_then(|database| turn(database, context, Timestamp::now()));
+    context.queues.databases.add_in_turn(watched, due);
 }
 
 async fn reconcile(watched: Arc<Watched<PostgresDatabase>>, context: Arc<Context>) -> Result<Action, kube::Error> {
     let queue = &context.queues.databases;
-    let _counted = queue.begin(&*watched);
+    let _counted = queue.reconciling(&*watched);
     if context.rests() {
         return Ok(Action::await_change());
     }
@@ -161,7 +156,7 @@ async fn reconcile(watched: Arc<Watched<PostgresDatabase>>, context: Arc<Context
     let look = match context.looks.fresh(&uid, database.metadata.generation, now) {
         Some(look) => look,
         None => {
-            let due = is_well(database).then(|| context.looks.due(&uid, now)).flatten();
+            let due = turn(database, &context, now);
             if let Some(due) = due.filter(|due| now < *due) {
                 return Ok(queue.again_at(&*watched, due));
             }
@@ -189,11 +184,11 @@ fn waits_for_migration(database: &PostgresDatabase, context: &Context) -> bool {
     migrations.iter().any(|migration| rest::is_at_rest(migration))
 }
 
-/// Whether the last look of whichever Belay found nothing wrong.
-fn is_well(database: &PostgresDatabase) -> bool {
-    let status = database.status.as_ref();
-    let generation = database.metadata.generation.unwrap_or_default();
-    status.is_some_and(|status| conditions::is_current(&status.conditions, conditions::READY, generation))
+/// Until when one can wait for the first look that this process takes: the last look of whichever Belay found nothing wrong.
+fn turn(database: &PostgresDatabase, context: &Context, now: Timestamp) -> Option<Timestamp> {
+    let conditions = &database.status.as_ref()?.conditions;
+    let well = conditions::is_current(conditions, conditions::READY, database.metadata.generation.unwrap_or_default());
+    well.then(|| context.looks.due(&database.uid().unwrap_or_default(), now)).flatten()
 }
 
 /// Whether what was seen is still the database that it was; the pin goes along with it.
@@ -215,5 +210,6 @@ fn pinned(database: &PostgresDatabase, seen: Seen, context: &Context) -> Result<
 }
 
 fn on_error(watched: Arc<Watched<PostgresDatabase>>, error: &kube::Error, context: Arc<Context>) -> Action {
-    invalid::on_error(&watched, error, Duration::from_secs(5), &context)
+    let again = invalid::on_error(&watched, error, Duration::from_secs(5), &context);
+    context.queues.databases.again(&*watched, again)
 }

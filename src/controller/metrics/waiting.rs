@@ -35,7 +35,7 @@ impl Waiting {
     }
 
     /// The object is looked at, as long as the answer lives.
-    pub fn begin(&self, namespace: &str, name: &str) -> Reconciling {
+    pub fn reconciling(&self, namespace: &str, name: &str) -> Reconciling {
         self.gone(namespace, name);
         self.reconciling.inc();
         Reconciling(self.reconciling.clone())
@@ -66,7 +66,7 @@ mod tests {
         all.add("shop", "a");
         all.add("shop", "b");
         assert_eq!(seen(), (2, 0));
-        let looked_at = all.begin("shop", "a");
+        let looked_at = all.reconciling("shop", "a");
         assert_eq!(seen(), (1, 1));
         all.add("shop", "a");
         all.gone("shop", "b");

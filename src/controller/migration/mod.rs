@@ -66,17 +66,12 @@ pub fn begin(watched: &Watched<Migration>, context: &Context) {
         let mut memory = entry.memory.try_lock().ok()?;
         rests_until(migration, context, &mut memory, now)
     });
-    let queue = &context.queues.migrations;
-    let (namespace, name) = (watched.namespace().unwrap_or_default(), watched.name_any());
-    match until {
-        Some(until) => queue.add_at(&namespace, &name, until),
-        None => queue.add(&namespace, &name),
-    }
+    context.queues.migrations.add_in_turn(watched, until);
 }
 
 async fn reconcile(watched: Arc<Watched<Migration>>, context: Arc<Context>) -> Result<Action, kube::Error> {
     let queue = &context.queues.migrations;
-    let _counted = queue.begin(&*watched);
+    let _counted = queue.reconciling(&*watched);
     if context.rests() {
         return Ok(Action::await_change());
     }
@@ -159,5 +154,6 @@ async fn unreadable(invalid: &InvalidObject, context: &Arc<Context>) -> Result<A
 }
 
 fn on_error(watched: Arc<Watched<Migration>>, error: &kube::Error, context: Arc<Context>) -> Action {
-    invalid::on_error(&watched, error, Duration::from_secs(2), &context)
+    let again = invalid::on_error(&watched, error, Duration::from_secs(2), &context);
+    context.queues.migrations.again(&*watched, again)
 }
