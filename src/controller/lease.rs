@@ -96,7 +96,7 @@ impl Lead {
         self.0.send_modify(|standing| standing.role = Role::Follows);
     }
 
-    fn lead_until(&self, until: Instant) {
+    pub(super) fn lead_until(&self, until: Instant) {
         self.0.send_modify(|standing| {
             if standing.role == Role::Follows {
                 standing.term = standing.term.saturating_add(1);

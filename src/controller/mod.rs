@@ -23,6 +23,7 @@ mod probes;
 mod queue;
 mod rest;
 mod status;
+mod term;
 mod turns;
 mod watch;
 
@@ -135,8 +136,8 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
         draining: AtomicBool::new(false),
         lead: lead.clone(),
         metrics,
-        looks: database::Looks::default(),
-        pins: database::Pins::default(),
+        looks: database::Looks::new(lead.clone()),
+        pins: database::Pins::new(lead.clone()),
         pace: pace::Pace::default(),
         turns: turns::Turns::default(),
         memories: Mutex::new(HashMap::new()),

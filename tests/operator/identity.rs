@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::shop::{SOON, Shop, ready};
+use crate::shop::{Shop, ready};
 use crate::support::postgres::Postgres;
 
 const ONE: [(&str, &str); 1] = [("001_a.sql", "create table a ();")];
@@ -18,14 +18,6 @@ impl Shop {
     fn annotate(&self, accept: &str) {
         let annotation = format!("belay.dev/accept={accept}");
         self.namespace.kubectl(&["annotate", "postgresdatabase", "shop", "--overwrite", &annotation]);
-    }
-
-    async fn pinned(&self, version: &str) {
-        let look = async || {
-            let database = self.namespace.get("PostgresDatabase", "shop").await?;
-            (database["status"]["version"] == version).then_some(())
-        };
-        self.namespace.wait_for(&format!("version {version} of PostgresDatabase shop"), SOON, look).await;
     }
 }
 

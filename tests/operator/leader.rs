@@ -200,6 +200,37 @@ async fn a_leader_that_is_cut_off_finishes_its_statement_and_writes_nothing_more
 }
 
 #[tokio::test]
+async fn an_object_is_not_let_go_while_a_leader_that_was_cut_off_is_still_at_its_run() {
+    let shop = Shop::new("notyet").await;
+    let link = crate::support::link::Link::to(shop.namespace.cluster.operators_kubeconfig()).await;
+    let leader = Operator::replica(&shop.namespace, Some(link.kubeconfig()));
+    leads(&shop, &leader).await;
+    let follower = Operator::replica(&shop.namespace, None);
+    follows(&shop, &follower).await;
+    migrate(&shop, UNTIL_TOLD).await;
+    shop.until(SLEEPING, "1").await;
+    shop.reason("Applying").await;
+    link.cut();
+    leads(&shop, &follower).await;
+    shop.namespace.kubectl(&["delete", "migration", "shop", "--wait=false"]);
+    let waits = async || {
+        let object = shop.namespace.get("Migration", "shop").await?;
+        let deleting = object["metadata"]["deletionTimestamp"].is_string();
+        (deleting && ready(&object["status"])["reason"] == "LockHeld").then_some(())
+    };
+    shop.namespace.wait_for("the wait for the run", SOON, waits).await;
+    // It goes on waiting, for as long as two more looks take.
+    let looks = || follower.log().matches("decided").count();
+    let before = looks();
+    shop.namespace.wait_for("two more looks", SOON, async || (looks() >= before + 2).then_some(())).await;
+    assert!(shop.namespace.get("Migration", "shop").await.is_some(), "{}", follower.log());
+    let _told = tell(&shop).await;
+    let gone = async || shop.namespace.get("Migration", "shop").await.is_none().then_some(());
+    shop.namespace.wait_for("the object's end", SOON, gone).await;
+    assert_eq!((shop.ledger().await, shop.tables().await), ("001,002,003".to_owned(), "done,log".to_owned()));
+}
+
+#[tokio::test]
 async fn a_former_leader_that_is_asked_to_stop_does_not_wait_for_its_run_for_ever() {
     let shop = Shop::new("former").await;
     let link = crate::support::link::Link::to(shop.namespace.cluster.operators_kubeconfig()).await;
@@ -257,6 +288,49 @@ async fn a_leader_from_whom_the_lease_is_taken_does_nothing_until_it_has_it_agai
     let (follows, leads) = (log.find("has taken the Lease"), log.rfind("this replica leads"));
     let between = &log[follows.expect("it lost")..leads.expect("it leads")];
     assert!(!between.contains("decided"), "{log}");
+}
+
+/// Gives the Lease to this replica, whoever has it.
+async fn hand_over(shop: &Shop, to: &Operator) {
+    let log = to.log();
+    let said = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let identity = said.filter_map(|line| line["identity"].as_str().map(str::to_owned)).next().expect("its name");
+    let holder = json!({ "spec": { "holderIdentity": identity } }).to_string();
+    let elections = |operator: &Operator| operator.log().matches("this replica leads").count();
+    let before = elections(to);
+    shop.namespace.kubectl(&["patch", "lease", "belay", "--type", "merge", "--patch", &holder]);
+    shop.namespace.wait_for("its election", SOON, async || (elections(to) > before).then_some(())).await;
+}
+
+#[tokio::test]
+async fn what_a_leader_knew_before_another_led_counts_no_more() {
+    let shop = Shop::new("anew").await;
+    let (first, second) = two(&shop).await;
+    const SCRIPTS: [(&str, &str); 4] = [
+        ("001_a.sql", "create table a ();"),
+        ("002_b.sql", "create table b ();"),
+        ("003_c.sql", "create table c ();"),
+        ("004_d.sql", "create table d ();"),
+    ];
+    shop.migrate(&SCRIPTS[..1]).await;
+    shop.reason("Succeeded").await;
+    shop.pinned("001").await;
+
+    hand_over(&shop, &second).await;
+    shop.migrate(&SCRIPTS[..2]).await;
+    shop.reason("Succeeded").await;
+    shop.pinned("002").await;
+    // As a restore of yesterday's backup leaves it.
+    shop.database.admin("drop table b; delete from belay.history where version = '002'").await;
+    shop.migrate(&SCRIPTS[..3]).await;
+    shop.reason("LedgerWentBack").await;
+
+    hand_over(&shop, &first).await;
+    shop.migrate(&SCRIPTS).await;
+    let status = shop.reason("LedgerWentBack").await;
+    let message = ready(&status)["message"].as_str().unwrap_or_default();
+    assert!(message.contains("shows 001, and has shown 002"), "{message}");
+    assert_eq!((shop.tables().await, shop.ledger().await), ("a".to_owned(), "001".to_owned()));
 }
 
 #[tokio::test]

@@ -105,6 +105,15 @@ impl Shop {
         self.namespace.wait_for(&format!("{wanted} from {query}"), SOON, look).await;
     }
 
+    /// Waits until the Database's status shows this version.
+    pub async fn pinned(&self, version: &str) {
+        let look = async || {
+            let database = self.namespace.get("PostgresDatabase", "shop").await?;
+            (database["status"]["version"] == version).then_some(())
+        };
+        self.namespace.wait_for(&format!("version {version} of PostgresDatabase shop"), SOON, look).await;
+    }
+
     /// The versions in the ledger, in order; none when there is no ledger.
     pub async fn ledger(&self) -> String {
         let there = self.database.value("SELECT to_regclass('belay.history')::text").await;

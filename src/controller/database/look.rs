@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
+use super::Asked;
 use crate::api::{PostgresDatabase, conditions};
 use crate::controller::migration::Trouble;
 use crate::controller::{Context, connection};
@@ -18,8 +19,8 @@ const RETRY: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct Look {
     pub generation: Option<i64>,
-    /// How often a look had been asked for when it began.
-    pub asked: u64,
+    /// What had been asked for when it began.
+    pub asked: Asked,
     /// Since when the server has been out of reach.
     pub failing_since: Option<Timestamp>,
     /// It holds until then.
@@ -37,10 +38,10 @@ pub struct Seen {
 }
 
 impl Look {
-    /// A look that was asked for so often, and what it saw; one that saw something holds for that long.
+    /// A look, and what it saw; one that saw something holds for that long.
     fn new(
         database: &PostgresDatabase,
-        asked: u64,
+        asked: Asked,
         seen: Result<Seen, Trouble>,
         holds: Duration,
         context: &Context,

@@ -4,8 +4,7 @@
 mod look;
 mod report;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -14,10 +13,12 @@ use kube::ResourceExt;
 use kube::runtime::controller::Action;
 
 use super::context::Watched;
+use super::lease::Lead;
 use super::migration::Trouble;
 use super::pace::Pace;
 use super::pin::{self, Pin};
 use super::queue::Queued;
+use super::term::Known;
 use super::{Context, invalid, rest};
 use crate::api::{ACCEPT, PostgresDatabase, conditions};
 use look::Look;
@@ -27,89 +28,103 @@ pub use look::Seen;
 const CONCURRENCY: u16 = 8;
 
 /// What was last seen of each Database, by UID.
-#[derive(Default)]
 pub struct Looks {
-    asked: Mutex<HashMap<String, Asked>>,
+    known: Known<Looked>,
     /// When what is well is looked at for the first time.
     pace: Pace,
 }
 
-/// The last look at a Database, and how often one was asked for.
-#[derive(Default)]
-struct Asked {
+/// How often a look was asked for, in one term.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    term: u64,
     times: u64,
+}
+
+/// The last look at a Database, and what was asked for.
+#[derive(Default)]
+struct Looked {
+    asked: Asked,
     look: Option<Look>,
     /// When the first look is due, unless one is asked for before.
-    due: Option<(u64, Timestamp)>,
+    due: Option<(Asked, Timestamp)>,
 }
 
 impl Looks {
-    fn of<T>(&self, uid: &str, read: impl FnOnce(&mut Asked) -> T) -> T {
-        let mut looks = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        read(looks.entry(uid.to_owned()).or_default())
+    pub fn new(lead: Lead) -> Self {
+        Self { known: Known::new(lead), pace: Pace::default() }
+    }
+
+    fn of<T>(&self, uid: &str, read: impl FnOnce(&mut Looked) -> T) -> T {
+        self.known.with(|term, known| {
+            let new = || Looked { asked: Asked { term, times: 0 }, ..Looked::default() };
+            read(known.entry(uid.to_owned()).or_insert_with(new))
+        })
     }
 
     /// The next reconcile looks anew: something has changed. A look that is under way does not count.
     pub fn expire(&self, uid: &str) {
-        self.of(uid, |asked| asked.times += 1);
+        self.of(uid, |looked| looked.asked.times += 1);
     }
 
     /// The object is gone.
     pub fn forget(&self, uid: &str) {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.known.forget(uid);
     }
 
-    /// How often a look was asked for.
-    fn asked(&self, uid: &str) -> u64 {
-        self.of(uid, |asked| asked.times)
+    /// What was asked for so far.
+    fn asked(&self, uid: &str) -> Asked {
+        self.of(uid, |looked| looked.asked)
     }
 
     /// Since when looks have failed, if the last one did.
     fn failing_since(&self, uid: &str) -> Option<Timestamp> {
-        self.of(uid, |asked| asked.look.as_ref()?.failing_since)
+        self.of(uid, |looked| looked.look.as_ref()?.failing_since)
     }
 
     /// What was seen of this generation, while it is not too old.
     fn fresh(&self, uid: &str, generation: Option<i64>, now: Timestamp) -> Option<Look> {
-        self.of(uid, |asked| {
-            let fresh = |look: &&Look| look.generation == generation && look.asked == asked.times && now < look.until;
-            asked.look.as_ref().filter(fresh).cloned()
+        self.of(uid, |looked| {
+            let fresh = |look: &&Look| look.generation == generation && look.asked == looked.asked && now < look.until;
+            looked.look.as_ref().filter(fresh).cloned()
         })
     }
 
-    /// When the first look that this process takes is due, for a Database that can wait for it.
+    /// When the first look of this term is due, for a Database that can wait for it.
     fn due(&self, uid: &str, now: Timestamp) -> Option<Timestamp> {
-        self.of(uid, |asked| {
-            let (times, due) = *asked.due.get_or_insert_with(|| (asked.times, self.pace.next(now)));
-            (asked.look.is_none() && asked.times == times).then_some(due)
+        self.of(uid, |looked| {
+            let (asked, due) = *looked.due.get_or_insert_with(|| (looked.asked, self.pace.next(now)));
+            (looked.look.is_none() && looked.asked == asked).then_some(due)
         })
     }
 
     fn keep(&self, uid: &str, look: Look) {
-        self.of(uid, |asked| asked.look = Some(look));
+        self.of(uid, |looked| looked.look = Some(look));
     }
 }
 
 /// What each Database is pinned to, by UID, and how often a person has moved the pin: sooner than the watch brings the
 /// status back.
-#[derive(Default)]
-pub struct Pins(Mutex<HashMap<String, (Pin, u32)>>);
+pub struct Pins(Known<(Pin, u32)>);
 
 impl Pins {
+    pub fn new(lead: Lead) -> Self {
+        Self(Known::new(lead))
+    }
+
     /// What a Database is pinned to, and how often a person has moved that.
     pub fn get(&self, database: &PostgresDatabase) -> (Pin, u32) {
-        let pins = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = pins.get(&database.uid().unwrap_or_default()).cloned();
+        let known = self.0.with(|_, pins| pins.get(&database.uid().unwrap_or_default()).cloned());
         known.unwrap_or_else(|| (database.status.as_ref().map(Pin::of).unwrap_or_default(), 0))
     }
 
     fn keep(&self, uid: String, pin: Pin, moved: u32) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, (pin, moved));
+        self.0.with(|_, pins| pins.insert(uid, (pin, moved)));
     }
 
     /// The object is gone.
     pub fn forget(&self, uid: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.0.forget(uid);
     }
 }
 
@@ -184,7 +199,7 @@ fn waits_for_migration(database: &PostgresDatabase, context: &Context) -> bool {
     migrations.iter().any(|migration| rest::is_at_rest(migration))
 }
 
-/// Until when one can wait for the first look that this process takes: the last look of whichever Belay found nothing wrong.
+/// Until when one can wait for the first look of this term: the last look of whichever Belay found nothing wrong.
 fn turn(database: &PostgresDatabase, context: &Context, now: Timestamp) -> Option<Timestamp> {
     let conditions = &database.status.as_ref()?.conditions;
     let well = conditions::is_current(conditions, conditions::READY, database.metadata.generation.unwrap_or_default());
