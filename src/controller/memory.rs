@@ -42,17 +42,15 @@ impl Memory {
         self.run.is_some()
     }
 
-    /// The status as it was last written, or as the watch has it: a minute later that is what counts, also if it is another's.
-    pub fn status(&mut self, watched: Option<&MigrationStatus>, now: Timestamp) -> MigrationStatus {
-        let old = self.written_at.is_none_or(|at| now.duration_since(at) > WATCH_LAG);
-        if old || self.written() == watched {
+    /// The status as it was last written, until the watch has brought it: from then on what the watch has counts, also if it is
+    /// another's.
+    pub fn status(&mut self, watched: &Migration, now: Timestamp) -> MigrationStatus {
+        self.catch_up(watched);
+        if self.written_at.is_none_or(|at| now.duration_since(at) > WATCH_LAG) {
             self.written = None;
         }
-        self.written().or(watched).cloned().unwrap_or_default()
-    }
-
-    fn written(&self) -> Option<&MigrationStatus> {
-        self.written.as_ref().map(|written| &written.0)
+        let written = self.written.as_ref().map(|written| &written.0);
+        written.or(watched.status.as_ref()).cloned().unwrap_or_default()
     }
 
     /// Lets go of the status as it was last written, where the watch has brought it, or a later one.
@@ -191,6 +189,15 @@ mod tests {
         assert!(memory.written.is_some());
         memory.catch_up(&migration("1000"));
         assert!(memory.written.is_none());
+    }
+
+    #[test]
+    fn what_another_wrote_over_a_status_counts_as_soon_as_the_watch_has_brought_it() {
+        let now = Timestamp::now();
+        let mut memory = Memory::default();
+        memory.wrote(MigrationStatus { version: Some("1".into()), ..Default::default() }, Some("100".into()), now);
+        assert_eq!(memory.status(&migration("99"), now).version.as_deref(), Some("1"));
+        assert_eq!(memory.status(&migration("101"), now).version, None);
     }
 
     #[test]

@@ -64,6 +64,30 @@ async fn applies_only_once_taken(purpose: &str, resource: &str, condition: &str,
 }
 
 #[tokio::test]
+async fn a_backup_that_the_api_server_does_not_take_stops_the_run_and_is_told() {
+    let shop = Shop::new("quota").await;
+    let quota = json!({ "hard": { "count/postgresbackups.belay.dev": "0" } });
+    let quota = json!({ "apiVersion": "v1", "kind": "ResourceQuota", "metadata": { "name": "none" }, "spec": quota });
+    shop.apply(&quota).await;
+    let store = json!({ "pgDump": { "store": { "persistentVolumeClaim": { "claimName": "backups" } } } });
+    shop.apply_database(json!({ "backup": { "when": "Always", "method": store } })).await;
+    let _operator = shop.operator();
+    shop.migrate(&TWO).await;
+    let status = shop.reason("BackupFailed").await;
+    let message = ready(&status)["message"].as_str().unwrap_or_default();
+    assert!(message.contains("quota") && message.contains("No script was run"), "{message}");
+    assert_eq!(condition(&status, "BackedUp")["status"], "False");
+    assert!(status.get("run").is_none(), "{status}");
+    // The lock is free for whoever mends it, and so is the object.
+    let locks = "SELECT count(*)::text FROM pg_locks l JOIN pg_database d ON d.oid = l.database \
+                 WHERE d.datname = current_database() AND l.locktype = 'advisory'";
+    shop.until(locks, "0").await;
+    let free =
+        async || shop.namespace.get("Migration", "shop").await?["metadata"].get("finalizers").is_none().then_some(());
+    shop.namespace.wait_for("no finalizer", SOON, free).await;
+}
+
+#[tokio::test]
 async fn a_changed_config_map_acts_at_once() {
     let shop = Shop::new("changed").await;
     let _operator = shop.operator();

@@ -14,6 +14,7 @@ use crate::api::{Migration, PostgresBackup, RUN_FINALIZER};
 use crate::backup;
 use crate::controller::memory::Memory;
 use crate::controller::{Context, database, finalizer};
+use crate::plan::Plan;
 
 /// Where the step begins what a deletion must not cut off, has the object wait for the run's end.
 ///
@@ -31,29 +32,43 @@ pub async fn hold(
     finalizer::set::<Migration>(&migration.metadata, RUN_FINALIZER, "belay-run", &context.client).await
 }
 
+/// What came of a step.
+pub enum Acted {
+    Done,
+    /// The API server does not take this PostgresBackup: a quota, a policy or a right is in the way of the plan.
+    BackupRefused {
+        name: String,
+        why: String,
+        plan: Plan,
+    },
+}
+
 /// Carries out the decision's step.
 ///
 /// # Errors
 /// When the API server does not take a write; the object is then observed and decided on again.
 pub async fn act(
     migration: &Migration,
-    o: Observed,
+    o: &Observed,
     decision: Decision,
     context: &Arc<Context>,
     memory: &mut Memory,
-) -> Result<(), kube::Error> {
+) -> Result<Acted, kube::Error> {
     let run = memory.run.as_ref();
     match decision.step {
         Step::Rest => {}
-        Step::Open { lock } => memory.run = open(migration, &o, context, lock),
+        Step::Open { lock } => memory.run = open(migration, o, context, lock),
         Step::Inspect { below } => {
             if let Some(run) = run {
-                run.order(Order::Inspect { lock: !o.suspend, below });
+                run.order(Order::Inspect { lock: o.wants_lock(), below });
             }
         }
         Step::BackUp { name } => {
-            if let (Ok(database), Some(plan), Some(run)) = (&o.database, &decision.plan, &o.run) {
-                create(&backup::for_run(migration, database, &name, plan.hash.as_str(), &run.id), context).await?;
+            if let (Ok(database), Some(plan), Some(run)) = (&o.database, decision.plan, &o.run) {
+                let backup = backup::for_run(migration, database, &name, plan.hash.as_str(), &run.id);
+                if let Err(why) = create(&backup, context).await? {
+                    return Ok(Acted::BackupRefused { name, why, plan });
+                }
             }
         }
         Step::Apply { .. } => {
@@ -83,14 +98,14 @@ pub async fn act(
         Step::Forget => {
             memory.run = None;
             let_go(&migration.metadata, context).await?;
-            tell_database(&o, context);
+            tell_database(o, context);
             // Where the finalizer went, the watch brings the object back.
             if !o.has_finalizer {
                 context.wake(&o.namespace, &o.name);
             }
         }
     }
-    Ok(())
+    Ok(Acted::Done)
 }
 
 /// The Database's status tells what the run saw last; where it saw nothing, the server is looked at.
@@ -122,12 +137,14 @@ fn open(migration: &Migration, o: &Observed, context: &Arc<Context>, lock: bool)
     Some(Run::start(id, Timestamp::now(), o.key.clone(), setting, lock))
 }
 
-async fn create(backup: &PostgresBackup, context: &Context) -> Result<(), kube::Error> {
+/// Creates it; gives what the API server says where it does not take it, which another try would not change.
+async fn create(backup: &PostgresBackup, context: &Context) -> Result<Result<(), String>, kube::Error> {
     let api = Api::<PostgresBackup>::namespaced(context.client.clone(), &backup.namespace().unwrap_or_default());
     match api.create(&PostParams::default(), backup).await {
         // A former try created it, and the watch has not brought it yet.
-        Err(kube::Error::Api(error)) if error.code == 409 => Ok(()),
-        result => result.map(|_| ()),
+        Err(kube::Error::Api(error)) if error.code == 409 => Ok(Ok(())),
+        Err(kube::Error::Api(error)) if [400, 403, 422].contains(&error.code) => Ok(Err(error.message)),
+        result => result.map(|_| Ok(())),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::api::{BackupWhen, Failure, PostgresBackup, Reason, State, conditions}
 use crate::backup;
 use crate::controller::pin::{self, Pin};
 use crate::health::Verdict;
-use crate::plan::{Plan, plan};
+use crate::plan::{Hold, Plan, plan};
 
 /// How often a lock that another run holds is tried again.
 const LOCK_POLL: Duration = Duration::from_secs(1);
@@ -121,22 +121,47 @@ impl Decision {
 /// The next step, and what to say of it.
 pub fn decide(o: &Observed, now: Timestamp) -> Decision {
     match &o.run {
-        _ if o.deleting => deleting(o),
+        _ if o.deleting => deleting(o, now),
         Some(run) => in_run(o, run, now),
         None => without_run(o, now),
     }
 }
 
-/// A run in progress is cancelled first; only then does the finalizer go.
-fn deleting(o: &Observed) -> Decision {
+/// A run in progress is cancelled first; only then does the finalizer go. One that a former leader is still at cannot be cancelled
+/// from here: it is waited for.
+fn deleting(o: &Observed, now: Timestamp) -> Decision {
     match &o.run {
-        Some(run) if run.activity != Activity::Ended => {
-            Decision::step(Step::Cancel).saying(Reason::Cancelled, message::cancelled(o))
+        Some(run) if run.activity == Activity::Ended => Decision::step(Step::Forget),
+        Some(run) if run.wrote || o.status.run.is_none() || run.trouble.is_some() => cancelled(o),
+        Some(View { activity: Activity::Busy(_), .. }) => Decision::step(Step::Rest),
+        Some(run) => match &run.inspection {
+            None => Decision::step(Step::Inspect { below: None }),
+            Some(inspection) if is_held_by_former(run, inspection) => lock_held(inspection, now),
+            Some(_) => cancelled(o),
+        },
+        None if o.has_finalizer && o.status.run.is_some() && o.database.is_ok() => {
+            Decision::step(Step::Open { lock: true })
         }
-        Some(_) => Decision::step(Step::Forget),
         None if o.has_finalizer => Decision::step(Step::Forget),
         None => Decision::step(Step::Rest),
     }
+}
+
+fn cancelled(o: &Observed) -> Decision {
+    Decision::step(Step::Cancel).saying(Reason::Cancelled, message::cancelled(o))
+}
+
+/// Whether a former leader, or a Belay that is just ending, is still at this very run.
+fn is_held_by_former(run: &View, inspection: &Inspection) -> bool {
+    let same = |holder: &String| holder.starts_with(&format!("belay/{}/", run.id.simple()));
+    !inspection.locked && inspection.holder.as_ref().is_some_and(same)
+}
+
+/// The lock is tried again until it is free.
+fn lock_held(inspection: &Inspection, now: Timestamp) -> Decision {
+    let since = Duration::try_from(now.duration_since(inspection.at)).unwrap_or_default();
+    let step = if since >= LOCK_POLL { Step::Inspect { below: None } } else { Step::Rest };
+    Decision::step(step).saying(Reason::LockHeld, message::lock_held(inspection)).after(LOCK_POLL.saturating_sub(since))
 }
 
 fn without_run(o: &Observed, now: Timestamp) -> Decision {
@@ -149,7 +174,7 @@ fn without_run(o: &Observed, now: Timestamp) -> Decision {
     }
     match o.settled_until.filter(|until| now < *until) {
         Some(until) => Decision::step(Step::Rest).after(until.duration_since(now).try_into().unwrap_or_default()),
-        None => Decision::step(Step::Open { lock: !o.suspend }),
+        None => Decision::step(Step::Open { lock: o.wants_lock() }),
     }
 }
 
@@ -171,7 +196,7 @@ fn in_run(o: &Observed, run: &View, now: Timestamp) -> Decision {
         Activity::Ended => return Decision::step(Step::Forget),
         // What changes data goes on to its end, whatever became of its inputs; but a person can stop it.
         Activity::Busy(Doing::Applying(_)) if o.suspend => {
-            return Decision::step(Step::Cancel).saying(Reason::Cancelled, message::cancelled(o));
+            return cancelled(o);
         }
         Activity::Busy(doing) => return busy(o, run, doing, now),
         Activity::Idle => {}
@@ -260,6 +285,9 @@ fn inspected(o: &Observed, run: &View, inspection: &Inspection, now: Timestamp) 
     if plan.is_done() {
         return applied(o, run, plan, now);
     }
+    if is_held_by_former(run, inspection) {
+        return lock_held(inspection, now).with_plan(plan);
+    }
     if o.suspend {
         return Decision::step(Step::Rest)
             .saying(Reason::Suspended, message::suspended(&plan))
@@ -267,8 +295,8 @@ fn inspected(o: &Observed, run: &View, inspection: &Inspection, now: Timestamp) 
             .settled(o.interval(), false, now)
             .close(Reason::Suspended);
     }
-    let held = inspection.ledger.hold.as_ref().filter(|hold| hold.plan == plan.hash && !o.request_is_after(hold.at));
-    if let Some(hold) = held {
+    let held = inspection.ledger.hold.as_ref().filter(|hold| hold.plan == plan.hash);
+    if let Some(hold) = held.filter(|hold| !is_lifted(o, run, hold)) {
         let reason = hold.failure.reason.parse().unwrap_or(Reason::ScriptFailed);
         return Decision::step(Step::Rest)
             .saying(reason, message::failed(o, &hold.failure))
@@ -281,14 +309,14 @@ fn inspected(o: &Observed, run: &View, inspection: &Inspection, now: Timestamp) 
         return tell(o, trouble.clone()).with_plan(plan).settled(backoff(o), true, now).close(trouble.reason);
     }
     if !inspection.locked {
-        let since = Duration::try_from(now.duration_since(inspection.at)).unwrap_or_default();
-        let step = if since >= LOCK_POLL { Step::Inspect { below: None } } else { Step::Rest };
-        return Decision::step(step)
-            .saying(Reason::LockHeld, message::lock_held(inspection))
-            .with_plan(plan)
-            .after(LOCK_POLL.saturating_sub(since));
+        return lock_held(inspection, now).with_plan(plan);
     }
     back_up_and_apply(o, run, inspection, plan, now)
+}
+
+/// Whether a person has asked for another try since: for this run, unless the hold is its own.
+fn is_lifted(o: &Observed, run: &View, hold: &Hold) -> bool {
+    o.request_is_after(hold.at) || (hold.run_id != run.id && o.run_was_requested_after(hold.at, run.id))
 }
 
 /// Whether the database is the one that it was. What a person accepts moves the pin first; only then a run goes on.
@@ -317,7 +345,7 @@ fn back_up_and_apply(o: &Observed, run: &View, inspection: &Inspection, plan: Pl
         Below::Create(name) => {
             return Decision::step(Step::BackUp { name: name.clone() })
                 .saying(Reason::BackupRunning, message::backup_starts(&name))
-                .handling_request(o.request.is_some())
+                .handling_request(o.is_requested())
                 .with_plan(plan);
         }
         Below::NotConfigured => {
@@ -340,8 +368,17 @@ fn back_up_and_apply(o: &Observed, run: &View, inspection: &Inspection, plan: Pl
     }
     Decision::step(Step::Apply { below: below.clone() })
         .saying(Reason::Applying, message::apply_starts(o, &plan, below.as_deref()))
-        .handling_request(o.request.is_some())
+        .handling_request(o.is_requested())
         .with_plan(plan)
+}
+
+/// The PostgresBackup that was to be below the run cannot be made: the API server does not take it, for this reason.
+pub fn backup_refused(o: &Observed, name: &str, plan: Plan, why: &str, now: Timestamp) -> Decision {
+    Decision::step(Step::Rest)
+        .saying(Reason::BackupFailed, message::backup_refused(o, name, why))
+        .with_plan(plan)
+        .settled(o.interval(), false, now)
+        .close(Reason::BackupFailed)
 }
 
 /// The backup below a run.

@@ -2,7 +2,7 @@
 
 use super::observe::Observed;
 use super::view::{Inspection, Place, View};
-use crate::api::{BackupWhen, Failure, PostgresBackup};
+use crate::api::{BackupWhen, Failure, PostgresBackup, Verified, conditions};
 use crate::plan::Plan;
 
 /// The version where the database is, in words.
@@ -95,6 +95,27 @@ pub fn backup_failed(o: &Observed, backup: &PostgresBackup) -> String {
         backup_message(backup).unwrap_or("the Job gave no reason."),
         here(o)
     )
+}
+
+pub fn backup_refused(o: &Observed, name: &str, why: &str) -> String {
+    format!(
+        "PostgresBackup {name} cannot be made: {}. No script was run: the database is {}. Let the operator's ServiceAccount create it, \
+         then annotate the Migration: belay.dev/requestedAt=$(date -uIs).",
+        conditions::truncate(why.trim_end_matches('.'), 500),
+        here(o)
+    )
+}
+
+/// What is known of the backup below a run.
+pub fn backed_up(o: &Observed, name: &str) -> String {
+    let backup = o.backups.iter().find(|backup| backup.metadata.name.as_deref() == Some(name));
+    match backup.and_then(|backup| backup.status.as_ref()?.verified) {
+        Some(Verified::Read) => format!("PostgresBackup {name} was read back: it is verified."),
+        Some(Verified::None) => {
+            format!("PostgresBackup {name} was taken by the team's own Job, which succeeded. Belay did not read it.")
+        }
+        None => format!("PostgresBackup {name} is below the run."),
+    }
 }
 
 fn backup_message(backup: &PostgresBackup) -> Option<&str> {

@@ -28,6 +28,7 @@ use kube::ResourceExt;
 use kube::core::error_boundary::InvalidObject;
 use kube::runtime::controller::Action;
 
+use act::Acted;
 pub use decide::Settle;
 pub use observe::{Key, Trouble};
 pub use run::Run;
@@ -101,7 +102,7 @@ async fn reconcile(watched: Arc<Watched<Migration>>, context: Arc<Context>) -> R
     };
     let whole = memory.whole.clone();
     let migration = whole.as_deref().unwrap_or(migration);
-    let observed = observe::observe(migration, &context, &mut memory).await;
+    let mut observed = observe::observe(migration, &context, &mut memory).await;
     let now = Timestamp::now();
     let decision = decide::decide(&observed, now);
     tracing::debug!(migration = migration.name_any(), step = ?decision.step, "decided");
@@ -112,7 +113,13 @@ async fn reconcile(watched: Arc<Watched<Migration>>, context: Arc<Context>) -> R
     );
     told.and(held)?;
     let requeue = decision.requeue;
-    act::act(migration, observed, decision, &context, &mut memory).await?;
+    let acted = act::act(migration, &observed, decision, &context, &mut memory).await?;
+    if let Acted::BackupRefused { name, why, plan } = acted {
+        let refused = decide::backup_refused(&observed, &name, plan, &why, now);
+        observed.status = memory.status(migration, now);
+        report::report(migration, &observed, &refused, &context, &mut memory, now).await?;
+        act::act(migration, &observed, refused, &context, &mut memory).await?;
+    }
     if memory.run.is_none() {
         memory.rest();
     }

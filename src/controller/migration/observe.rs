@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
+use uuid::Uuid;
 
 use super::view::View;
 use crate::api::{
@@ -64,8 +65,9 @@ pub struct Observed {
     pub backup_override: Option<BackupWhen>,
     /// The health checks passed for this generation and source, as the status has it.
     pub health_passed: bool,
-    /// A request that was not handled yet.
+    /// The last request of a person, handled or not.
     pub request: Option<Request>,
+    pub request_handled: bool,
     /// What the status says so far.
     pub status: MigrationStatus,
     /// An older Migration of the same Database.
@@ -91,9 +93,29 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// Whether a person asked, after `at`, for another try.
+    /// Whether there is a request that was not handled yet.
+    pub fn is_requested(&self) -> bool {
+        self.request.is_some() && !self.request_handled
+    }
+
+    /// Whether a person asked, after `at`, for another try, and has not had it.
     pub fn request_is_after(&self, at: Timestamp) -> bool {
+        self.is_requested() && self.was_requested_after(at)
+    }
+
+    /// Whether a person asked, after `at`, for another try, and the run is the one that was begun for it: a backup may come first.
+    pub fn run_was_requested_after(&self, at: Timestamp, run: Uuid) -> bool {
+        let told = self.status.run.as_ref().is_some_and(|told| told.id == run.to_string());
+        told && self.request_handled && self.was_requested_after(at)
+    }
+
+    fn was_requested_after(&self, at: Timestamp) -> bool {
         self.request.as_ref().is_some_and(|request| request.at > at)
+    }
+
+    /// Whether a run is to take the lock: a preview claims nothing, but what was begun is to be closed.
+    pub fn wants_lock(&self) -> bool {
+        !self.suspend || self.status.run.is_some()
     }
 
     /// The safer of what the Database's policy and the Migration ask for.
@@ -121,7 +143,7 @@ impl Observed {
 pub async fn observe(migration: &Migration, context: &Context, memory: &mut Memory) -> Observed {
     let namespace = migration.namespace().unwrap_or_default();
     let spec = &migration.spec;
-    let status = memory.status(migration.status.as_ref(), Timestamp::now());
+    let status = memory.status(migration, Timestamp::now());
     let database_name = spec.database_ref.name.clone();
     let database = context.database(&namespace, &database_name).ok_or_else(|| Trouble {
         reason: Reason::DatabaseNotFound,
@@ -143,7 +165,8 @@ pub async fn observe(migration: &Migration, context: &Context, memory: &mut Memo
     };
     memory.keep_source(migration, source.as_ref().ok());
 
-    let request = request(migration).filter(|request| status.last_handled_requested_at.as_ref() != Some(&request.text));
+    let request = request(migration);
+    let handled = request.as_ref().is_some_and(|asked| status.last_handled_requested_at.as_ref() == Some(&asked.text));
     let digest = source.as_ref().ok().map(|history| history.digest().to_string());
     let (key, pin) = key(migration, digest, database.as_deref().ok(), context);
     Observed {
@@ -158,6 +181,7 @@ pub async fn observe(migration: &Migration, context: &Context, memory: &mut Memo
         health_passed: conditions::is_current(&status.conditions, conditions::HEALTHY, key.generation)
             && status.source_digest == key.source_digest,
         request,
+        request_handled: handled,
         rival: rival(migration, context),
         policy: policy(migration, database.as_ref().ok().map(AsRef::as_ref)),
         backups: context.backups_of(&namespace, &database_name),

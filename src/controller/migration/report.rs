@@ -95,7 +95,13 @@ fn announce(migration: &Migration, say: &Say, context: &Context) {
 }
 
 /// What the status is to be.
-fn next(o: &Observed, decision: &Decision, say: &Say, missing_for: Duration, now: Timestamp) -> MigrationStatus {
+pub(super) fn next(
+    o: &Observed,
+    decision: &Decision,
+    say: &Say,
+    missing_for: Duration,
+    now: Timestamp,
+) -> MigrationStatus {
     let run = o.run.as_ref();
     let key = run.map_or(&o.key, |run| &run.key);
     let generation = Some(key.generation);
@@ -221,9 +227,7 @@ fn tell_progress(
         (Reason::BackupRunning | Reason::BackupFailed | Reason::BackupNotConfigured, _) => {
             set(BACKED_UP, false, reason, &say.message);
         }
-        (_, Step::Apply { below: Some(name) }) => {
-            set(BACKED_UP, true, "Succeeded", &format!("PostgresBackup {name} is verified."))
-        }
+        (_, Step::Apply { below: Some(name) }) => set(BACKED_UP, true, "Succeeded", &message::backed_up(o, name)),
         (_, Step::Apply { below: None }) => set(BACKED_UP, true, "NotAsked", message::not_asked(o)),
         _ => {}
     }

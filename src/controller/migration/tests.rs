@@ -10,7 +10,9 @@ use super::decide::{Decision, Step, decide};
 use super::observe::{Key, Observed, Request, Trouble};
 use super::view::{Activity, Doing, Inspection, View};
 use super::{message, report};
-use crate::api::{BackupWhen, Failure, MigrationStatus, PostgresBackup, PostgresDatabase, Reason, State, conditions};
+use crate::api::{
+    BackupWhen, Failure, MigrationStatus, PostgresBackup, PostgresDatabase, Reason, RunStatus, State, conditions,
+};
 use crate::controller::pin::Pin;
 use crate::health::Verdict;
 use crate::plan::{Applied, ForeignLedger, ForeignRow, Hold, Ledger, Policy, Tool, plan};
@@ -56,6 +58,7 @@ fn created() -> Observed {
         backup_override: None,
         health_passed: false,
         request: None,
+        request_handled: false,
         status: MigrationStatus::default(),
         rival: None,
         config_maps: vec!["shop-migrations".into()],
@@ -390,6 +393,57 @@ fn a_held_plan_is_not_tried_again_until_a_person_asks() {
 }
 
 #[test]
+fn a_request_lifts_a_hold_for_the_run_that_is_begun_for_it_also_when_a_backup_comes_first() {
+    let asks = database(
+        serde_json::json!({ "method": { "pgDump": { "store": { "persistentVolumeClaim": { "claimName": "b" } } } } }),
+    );
+    let run = Uuid::from_u128(1);
+    let held = Ledger { hold: Some(hold(now())), ..ledger(1) };
+    let view = View { id: run, inspection: Some(Arc::new(inspection(held))), ..view() };
+    let request = Request { text: "later".into(), at: after(1) };
+    let mut o = Observed { database: Ok(asks), request: Some(request), run: Some(view), ..created() };
+    let decision = decide(&o, after(2));
+    assert!(matches!(decision.step, Step::BackUp { .. }), "{:?}", decision.step);
+    o.status = report::next(&o, &decision, decision.say.as_ref().unwrap(), Duration::ZERO, after(2));
+    assert_eq!(o.status.last_handled_requested_at.as_deref(), Some("later"));
+    o.request_handled = true;
+
+    let hash = plan(&history(), &ledger(1), &Policy::default()).unwrap().hash;
+    o.backups = vec![backup("Reconciling", hash.as_str())];
+    assert_eq!(reason(&decide(&o, after(3))), Some(Reason::BackupRunning), "the hold does not count any more");
+
+    let own = Ledger { hold: Some(Hold { run_id: run, ..hold(after(4)) }), ..ledger(1) };
+    o.run.as_mut().unwrap().inspection = Some(Arc::new(inspection(own)));
+    o.request.as_mut().unwrap().at = after(100);
+    assert_eq!(
+        decide(&o, after(5)).step,
+        Step::Close { outcome: Reason::ScriptFailed },
+        "but what the run itself came to does"
+    );
+
+    let mut another = o.clone();
+    another.run.as_mut().unwrap().id = Uuid::from_u128(2);
+    assert_eq!(
+        decide(&another, after(5)).step,
+        Step::Close { outcome: Reason::ScriptFailed },
+        "and it was for one run"
+    );
+}
+
+#[test]
+fn a_backup_below_a_run_is_called_verified_only_if_it_is() {
+    let told = |verified: serde_json::Value| {
+        let mut below = (*backup("Ready", "plan")).clone();
+        let status = below.status.as_mut().unwrap();
+        status.verified = serde_json::from_value(verified).unwrap();
+        let o = Observed { backups: vec![Arc::new(below)], ..created() };
+        message::backed_up(&o, "shop-1")
+    };
+    assert!(told("Read".into()).contains("verified"));
+    assert!(!told("None".into()).contains("verified"));
+}
+
+#[test]
 fn another_claimants_ledger_is_left_alone() {
     let (o, mut run) = read(1);
     let claimant = Some("cluster/shop/other".to_owned());
@@ -474,6 +528,35 @@ fn a_deletion_cancels_the_run_before_the_object_goes() {
     assert_eq!(with(o.clone(), run).step, Step::Forget);
     assert_eq!(decide(&o, now()).step, Step::Forget);
     assert_eq!(decide(&Observed { has_finalizer: false, ..o }, now()).step, Step::Rest);
+}
+
+#[test]
+fn a_run_that_a_former_leader_is_still_at_is_waited_for_before_the_object_goes_and_told_where_it_is_suspended() {
+    let (o, mut run) = read(1);
+    let told = RunStatus { id: run.id.to_string(), ..RunStatus::default() };
+    let o = Observed {
+        deleting: true,
+        has_finalizer: true,
+        status: MigrationStatus { run: Some(Box::new(told)), ..MigrationStatus::default() },
+        ..o
+    };
+    assert_eq!(decide(&o, now()).step, Step::Open { lock: true });
+    let holder = format!("belay/{}/shop/shop (user belay, pid 7)", run.id.simple());
+    run.inspection = Some(Arc::new(Inspection { locked: false, holder: Some(holder), ..inspection(ledger(1)) }));
+    let waits = with(o.clone(), run.clone());
+    assert_eq!((reason(&waits), &waits.step), (Some(Reason::LockHeld), &Step::Rest));
+    assert!(waits.requeue.is_some());
+    let suspended = with(Observed { deleting: false, suspend: true, ..o.clone() }, run.clone());
+    assert_eq!(reason(&suspended), Some(Reason::LockHeld));
+
+    let another = Some("psql (user anna, pid 8)".to_owned());
+    let mut theirs = run.clone();
+    theirs.inspection = Some(Arc::new(Inspection { locked: false, holder: another, ..inspection(ledger(1)) }));
+    assert_eq!(with(o.clone(), theirs).step, Step::Cancel, "whoever else has the lock is at no run of this object");
+    run.inspection = Some(Arc::new(inspection(ledger(1))));
+    assert_eq!(with(o.clone(), run.clone()).step, Step::Cancel);
+    run.trouble = Some(Trouble { reason: Reason::ConnectionFailed, message: "x".into() });
+    assert_eq!(with(o, run).step, Step::Cancel, "a server that is gone keeps no object");
 }
 
 #[test]
