@@ -290,16 +290,20 @@ async fn a_leader_from_whom_the_lease_is_taken_does_nothing_until_it_has_it_agai
     assert!(!between.contains("decided"), "{log}");
 }
 
-/// Gives the Lease to this replica, whoever has it.
-async fn hand_over(shop: &Shop, to: &Operator) {
+/// Takes the Lease from the one, and gives it to the other.
+async fn hand_over(shop: &Shop, from: &Operator, to: &Operator) {
     let log = to.log();
     let said = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let identity = said.filter_map(|line| line["identity"].as_str().map(str::to_owned)).next().expect("its name");
     let holder = json!({ "spec": { "holderIdentity": identity } }).to_string();
-    let elections = |operator: &Operator| operator.log().matches("this replica leads").count();
-    let before = elections(to);
+    let counts = || {
+        let count = |operator: &Operator, words| operator.log().matches(words).count();
+        (count(from, "has taken the Lease"), count(to, "this replica leads"))
+    };
+    let before = counts();
     shop.namespace.kubectl(&["patch", "lease", "belay", "--type", "merge", "--patch", &holder]);
-    shop.namespace.wait_for("its election", SOON, async || (elections(to) > before).then_some(())).await;
+    let handed = async || (counts().0 > before.0 && counts().1 > before.1).then_some(());
+    shop.namespace.wait_for("another leader, and no more than one", SOON, handed).await;
 }
 
 #[tokio::test]
@@ -316,7 +320,7 @@ async fn what_a_leader_knew_before_another_led_counts_no_more() {
     shop.reason("Succeeded").await;
     shop.pinned("001").await;
 
-    hand_over(&shop, &second).await;
+    hand_over(&shop, &first, &second).await;
     shop.migrate(&SCRIPTS[..2]).await;
     shop.reason("Succeeded").await;
     shop.pinned("002").await;
@@ -325,7 +329,7 @@ async fn what_a_leader_knew_before_another_led_counts_no_more() {
     shop.migrate(&SCRIPTS[..3]).await;
     shop.reason("LedgerWentBack").await;
 
-    hand_over(&shop, &first).await;
+    hand_over(&shop, &second, &first).await;
     shop.migrate(&SCRIPTS).await;
     let status = shop.reason("LedgerWentBack").await;
     let message = ready(&status)["message"].as_str().unwrap_or_default();
