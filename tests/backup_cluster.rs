@@ -302,6 +302,34 @@ async fn a_teams_own_script_that_fails_is_quoted_without_the_password() {
 }
 
 #[tokio::test]
+async fn a_teams_own_script_whose_secret_is_another_one_by_now_or_gone_is_not_quoted() {
+    let cluster = Cluster::connect().await;
+    let script = r#"until [ -e "/backup/$BELAY_BACKUP" ]; do sleep 0.1; done; tail -n 1 "$PGPASSFILE" >&2; exit 3"#;
+    let method = json!({ "method": { "job": { "template": { "spec": pod(&cluster, script) } } } });
+    let (namespace, database) = namespace(&cluster, "unquoted", &method).await;
+    claim(&namespace).await;
+    for name in ["changed", "deleted"] {
+        namespace.apply(&database.secret("belay")).await;
+        back_up(&namespace, name, json!({})).await;
+        let selector = format!("belay.dev/backup={name}");
+        let running = async || {
+            let state = "jsonpath={.items[*].status.containerStatuses[0].state.running.startedAt}";
+            let state = namespace.kubectl(&["get", "pod", "--selector", &selector, "--output", state]);
+            (!state.is_empty()).then_some(())
+        };
+        namespace.wait_for("the script's start", DEADLINE, running).await;
+        match name {
+            "changed" => namespace.apply(&database.secret("another")).await,
+            _ => drop(namespace.kubectl(&["delete", "secret", "db"])),
+        }
+        in_the_volume(&namespace, &format!("touch /backup/{name}")).await;
+        let failed = until(&namespace, name, "BackupFailed", "ended with exit code 3").await;
+        let said = message(&failed);
+        assert!(said.contains("see its Pod's log") && !said.contains("belay-tests.svc"), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn a_pod_that_was_taken_away_is_followed_by_another_and_a_deleted_job_is_a_failed_backup() {
     let cluster = Cluster::connect().await;
     let (namespace, database) = namespace(&cluster, "taken", &dump()).await;

@@ -89,10 +89,12 @@ impl Target {
         Ok(LibpqFiles { service, passwords })
     }
 
-    /// `text` without the password, should it be in there: for what other programs wrote to stderr.
+    /// `text` without the password, should it be in there, as it is or as a password file has it: for what other programs wrote to
+    /// stderr. The whole of it: of a password that was cut through, the rest is not known for one.
     pub fn redact(&self, text: &str) -> String {
+        const BLOT: &str = "********";
         match self.password.as_deref() {
-            Some(password) if !password.is_empty() => text.replace(password, "********"),
+            Some(password) if !password.is_empty() => text.replace(&escape(password), BLOT).replace(password, BLOT),
             _ => text.to_owned(),
         }
     }
@@ -200,5 +202,13 @@ mod tests {
     fn what_other_programs_say_is_shown_without_the_password() {
         let target = Target::from_url("postgres://me:hunter2@db/shop").unwrap();
         assert_eq!(target.redact("no hunter2 here"), "no ******** here");
+    }
+
+    #[test]
+    fn a_password_is_blotted_out_of_a_password_file_that_a_script_shows() {
+        let target = Target::from_url("postgres://me:p%3Aw%5Cd@db/shop").unwrap();
+        let shown = target.libpq(&TlsFiles::default(), false).unwrap().passwords;
+        assert_eq!(target.redact(&shown), "db:5432:*:me:********\n");
+        assert_eq!(target.redact(r"it is p:w\d, or p\:w\\d"), "it is ********, or ********");
     }
 }

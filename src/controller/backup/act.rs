@@ -34,7 +34,11 @@ pub async fn act(seen: &Seen, step: &Step, context: &Context) -> Result<Acted, k
         Step::Create(method) => {
             let Some(database) = &seen.database else { return Ok(Acted::Done) };
             match job::build(backup, database, method, &image) {
-                Ok(job) => create(&jobs, &job).await,
+                Ok(mut job) => {
+                    let version = seen.secret.clone().map(|version| (job::SECRET_VERSION.to_owned(), version));
+                    job.annotations_mut().extend(version);
+                    create(&jobs, &job).await
+                }
                 Err(error) => {
                     Ok(Acted::Refused(format!("the Pod template of the backup's method cannot be read: {error}")))
                 }

@@ -28,6 +28,8 @@ use crate::postgres::{ClientCertificate, LibpqFiles};
 pub const CONTAINER: &str = "backup";
 /// The name of Belay's init container before a team's own.
 pub const INIT_CONTAINER: &str = "belay-credentials";
+/// The annotation with the resource version that the connection's Secret had when a Job was made.
+pub const SECRET_VERSION: &str = "belay.dev/secret-version";
 /// Selects the Jobs that the backup controller makes.
 pub const SELECTOR: &str = "app.kubernetes.io/managed-by=belay,app.kubernetes.io/component=backup";
 

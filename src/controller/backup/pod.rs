@@ -1,12 +1,13 @@
 //! What a Job and its Pods say of how far they are, in words for people. Pure.
 
 use jiff::Timestamp;
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::batch::v1::{Job, JobCondition};
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod, PodStatus};
 use kube::ResourceExt;
 
 use crate::api::conditions::truncate;
 use crate::backup::Outcome;
+use crate::postgres::Target;
 
 /// The most of a container's last words that a message repeats, in bytes.
 const MAX_WORDS: usize = 600;
@@ -37,36 +38,63 @@ pub enum Phase {
     Deleting,
 }
 
-/// Reads a Job and its Pods. `owner` is the Backup's UID.
-pub fn facts(job: &Job, pods: &[Pod], owner: Option<&str>) -> JobFacts {
-    let created_at = job.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |at| at.0);
-    JobFacts { name: job.name_any(), created_at, phase: phase(job, pods, owner, created_at) }
+/// What is quoted of the last words of a container that failed. A team's own script may print what it should not.
+#[derive(Clone, Copy, Debug)]
+pub enum Words<'a> {
+    /// All: the Job has no password.
+    All,
+    /// All but the password of this target, which is the one that the Job has.
+    Without(&'a Target),
+    /// None: the Job's password is not known any more.
+    None,
 }
 
-fn phase(job: &Job, pods: &[Pod], owner: Option<&str>, created_at: Timestamp) -> Phase {
+impl Words<'_> {
+    fn of(self, said: &str) -> Option<String> {
+        match self {
+            Self::All => Some(said.to_owned()),
+            Self::Without(target) => Some(target.redact(said)),
+            Self::None => None,
+        }
+    }
+}
+
+/// Reads a Job and its Pods. `owner` is the Backup's UID.
+pub fn facts(job: &Job, pods: &[Pod], owner: Option<&str>, words: Words<'_>) -> JobFacts {
+    let created_at = job.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |at| at.0);
+    JobFacts { name: job.name_any(), created_at, phase: phase(job, pods, owner, created_at, words) }
+}
+
+/// Whether the Job has failed for good.
+pub fn has_failed(job: &Job) -> bool {
+    condition(job, "Failed").is_some()
+}
+
+fn condition<'a>(job: &'a Job, kind: &str) -> Option<&'a JobCondition> {
+    let mut conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.find(|condition| condition.type_ == kind && condition.status == "True")
+}
+
+fn phase(job: &Job, pods: &[Pod], owner: Option<&str>, created_at: Timestamp, words: Words<'_>) -> Phase {
     if !job.owner_references().iter().any(|reference| Some(reference.uid.as_str()) == owner) {
         return Phase::Foreign;
     }
     if job.metadata.deletion_timestamp.is_some() {
         return Phase::Deleting;
     }
-    let status = job.status.clone().unwrap_or_default();
-    let is = |kind: &str| {
-        let mut conditions = status.conditions.iter().flatten();
-        conditions.find(|condition| condition.type_ == kind && condition.status == "True").cloned()
-    };
     let mut pods: Vec<&Pod> = pods.iter().collect();
     pods.sort_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|at| at.0));
-    if is("Complete").is_some() {
+    if condition(job, "Complete").is_some() {
         let succeeded = pods.iter().rev().find(|pod| phase_of(pod) == "Succeeded");
         let outcomes = succeeded.map(|pod| outcomes(pod)).unwrap_or_default();
-        return Phase::Complete { at: status.completion_time.map(|at| at.0), outcomes };
+        let at = job.status.as_ref().and_then(|status| status.completion_time.as_ref());
+        return Phase::Complete { at: at.map(|at| at.0), outcomes };
     }
-    if let Some(failed) = is("Failed") {
+    if let Some(failed) = condition(job, "Failed") {
         // The newest one that has something to say: one that was evicted before it started has not.
-        let why = pods.iter().rev().find_map(|pod| why_it_failed(pod));
-        let reason = failed.reason.unwrap_or_default();
-        let message = failed.message.unwrap_or_default();
+        let why = pods.iter().rev().find_map(|pod| why_it_failed(pod, words));
+        let reason = failed.reason.as_deref().unwrap_or_default();
+        let message = failed.message.as_deref().unwrap_or_default();
         return Phase::Failed { why: why.unwrap_or_else(|| format!("the Job failed ({reason}): {message}")) };
     }
     let Some(pod) = pods.last() else {
@@ -124,10 +152,10 @@ fn why_it_waits(pod: &Pod) -> Option<String> {
 }
 
 /// Why a Pod failed. None: it did not, or says nothing.
-fn why_it_failed(pod: &Pod) -> Option<String> {
+fn why_it_failed(pod: &Pod, words: Words<'_>) -> Option<String> {
     let status = pod.status.as_ref()?;
     let told = containers(status).find_map(|container| match Outcome::read(last_words(container)?)? {
-        Outcome::Failed(failed) => Some(failed.message),
+        Outcome::Failed(failed) => words.of(&failed.message),
         _ => None,
     });
     let disrupted = status
@@ -150,9 +178,16 @@ fn why_it_failed(pod: &Pod) -> Option<String> {
                     "container {name} needed more memory than its limit (OOMKilled): raise it in the Pod template"
                 ));
             }
-            let words = end.message.as_deref().map(in_one_line).unwrap_or_default();
-            let words = if words.is_empty() { String::new() } else { format!(": {words}") };
-            Some(format!("container {name} ended with exit code {}{words}", end.exit_code))
+            let said = match end.message.as_deref().map(|said| words.of(said)) {
+                Some(Some(said)) => in_one_line(&said),
+                Some(None) => {
+                    "its Secret is another one by now, or cannot be read, so that its words are not told here: see its Pod's log"
+                        .to_owned()
+                }
+                None => String::new(),
+            };
+            let said = if said.is_empty() { said } else { format!(": {said}") };
+            Some(format!("container {name} ended with exit code {}{said}", end.exit_code))
         })
     };
     // An eviction makes Belay say that it was interrupted: why it was is the better answer.
@@ -169,15 +204,20 @@ pub fn last_warning(events: &[Event]) -> Option<String> {
     Some(format!("{}: {message}", newest.reason.as_deref().unwrap_or("Warning")))
 }
 
-/// The end of a log, as one line of a message.
+/// The end of a log, as one line of a message. Never the beginning of a long one, however much white space follows: the kubelet cuts
+/// there, maybe through a password.
 fn in_one_line(log: &str) -> String {
-    let lines: Vec<&str> = log.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let joined = lines.join("; ");
-    let mut cut = joined.len().saturating_sub(MAX_WORDS);
-    while !joined.is_char_boundary(cut) {
+    let lines: Vec<&str> = end(log).lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    end(&lines.join("; ")).to_owned()
+}
+
+/// The last [`MAX_WORDS`] bytes, or a few less.
+fn end(text: &str) -> &str {
+    let mut cut = text.len().saturating_sub(MAX_WORDS);
+    while !text.is_char_boundary(cut) {
         cut += 1;
     }
-    truncate(&joined[cut..], MAX_WORDS)
+    &text[cut..]
 }
 
 #[cfg(test)]
@@ -202,8 +242,12 @@ mod tests {
     }
 
     fn why(status: serde_json::Value) -> String {
+        why_in(status, Words::All)
+    }
+
+    fn why_in(status: serde_json::Value, words: Words<'_>) -> String {
         let failed = job(json!([{ "type": "Failed", "status": "True", "reason": "PodFailurePolicy", "message": "m" }]));
-        match facts(&failed, &[pod(status)], Some("u")).phase {
+        match facts(&failed, &[pod(status)], Some("u"), words).phase {
             Phase::Failed { why } => why,
             other => panic!("{other:?}"),
         }
@@ -230,8 +274,33 @@ mod tests {
     }
 
     #[test]
+    fn a_password_is_blotted_out_also_where_the_words_are_cut() {
+        let target = Target::from_url("postgres://me:hunter2@db/shop").unwrap();
+        let cut_by_belay = format!("a hunter2{}", "z".repeat(MAX_WORDS - 4));
+        let cut_by_the_kubelet = format!("ter2{}zzz", " \n".repeat(1020));
+        for log in [cut_by_belay, cut_by_the_kubelet] {
+            let said = why_in(ended(json!({ "exitCode": 2, "message": log })), Words::Without(&target));
+            assert!(!said.contains("ter2") && said.ends_with("zzz"), "{said}");
+        }
+        let own = json!({ "exitCode": 1, "message": r#"{"failed":{"message":"it is hunter2"}}"# });
+        assert_eq!(why_in(ended(own), Words::Without(&target)), "it is ********");
+    }
+
+    #[test]
+    fn where_the_password_is_not_known_any_more_only_kubernetes_is_quoted() {
+        for message in [r#"{"failed":{"message":"it is hunter2"}}"#, "it is\nhunter2"] {
+            let said = why_in(ended(json!({ "exitCode": 2, "message": message })), Words::None);
+            assert!(said.starts_with("container backup ended with exit code 2: "), "{said}");
+            assert!(said.contains("see its Pod's log") && !said.contains("hunter2"), "{said}");
+        }
+        let killed = json!({ "exitCode": 137, "reason": "OOMKilled", "message": "hunter2" });
+        assert!(why_in(ended(killed), Words::None).contains("needed more memory than its limit"));
+        assert_eq!(why_in(ended(json!({ "exitCode": 2 })), Words::None), "container backup ended with exit code 2");
+    }
+
+    #[test]
     fn a_pod_that_cannot_start_says_why() {
-        let waiting = |status| match facts(&job(json!([])), &[pod(status)], Some("u")).phase {
+        let waiting = |status| match facts(&job(json!([])), &[pod(status)], Some("u"), Words::All).phase {
             Phase::Waiting { since, why } => (since.to_string(), why),
             other => panic!("{other:?}"),
         };
@@ -246,7 +315,7 @@ mod tests {
         };
         assert_eq!(waiting(container("ImagePullBackOff")).1.as_deref(), Some("ImagePullBackOff: m"));
         assert_eq!(waiting(container("ContainerCreating")).1, None);
-        let none = facts(&job(json!([])), &[], Some("u")).phase;
+        let none = facts(&job(json!([])), &[], Some("u"), Words::All).phase;
         assert_eq!(none, Phase::Waiting { since: "2026-01-01T00:00:00Z".parse().unwrap(), why: None });
     }
 
@@ -265,8 +334,8 @@ mod tests {
     #[test]
     fn a_job_of_another_is_never_taken_for_ones_own() {
         let complete = job(json!([{ "type": "Complete", "status": "True" }]));
-        assert_eq!(facts(&complete, &[], Some("other")).phase, Phase::Foreign);
-        assert_eq!(facts(&complete, &[], None).phase, Phase::Foreign);
+        assert_eq!(facts(&complete, &[], Some("other"), Words::All).phase, Phase::Foreign);
+        assert_eq!(facts(&complete, &[], None, Words::All).phase, Phase::Foreign);
     }
 
     #[test]
@@ -276,7 +345,7 @@ mod tests {
             "imageID": "", "ready": false, "restartCount": 0,
             "state": { "terminated": { "exitCode": 0, "message": "\"deleted\"" } } }] });
         let pods = [pod(ended(json!({ "exitCode": 130 }))), pod(succeeded)];
-        let Phase::Complete { outcomes, .. } = facts(&complete, &pods, Some("u")).phase else { panic!() };
+        let Phase::Complete { outcomes, .. } = facts(&complete, &pods, Some("u"), Words::All).phase else { panic!() };
         assert_eq!(outcomes, [Outcome::Deleted]);
     }
 }
