@@ -89,6 +89,8 @@ pub enum Error {
     Cluster(kube::Error),
     #[error("the address {address} cannot be served: {error}. Set another with --probes")]
     Probes { address: std::net::SocketAddr, error: std::io::Error },
+    #[error("SIGTERM and Ctrl-C cannot be listened for: {0}. Start Belay again")]
+    Signals(std::io::Error),
     #[error("the task that watches {0} ended, which it never should. Start Belay again, and report what it logged")]
     Ended(&'static str),
 }
@@ -98,16 +100,21 @@ pub enum Error {
 /// # Errors
 /// When it cannot start.
 pub async fn run(settings: Settings) -> Result<(), Error> {
+    let asked = asked_to_stop()?;
     let config = kube::Config::infer().await?;
     let stop = CancellationToken::new();
     let pages = probes::Pages::default();
     let probes = probes::serve(settings.probes, pages.clone()).await?;
     let lead = if settings.election.is_some() { Lead::elected_only() } else { Lead::always() };
     let client = ClientBuilder::try_from(config.clone())?.with_layer(&Gate(lead.clone())).build();
-    tokio::select! {
-        () = crds::wait(&client) => {}
-        () = signal() => return Ok(()),
-    }
+    let begin = async {
+        crds::wait(&client).await;
+        match &settings.cluster {
+            Some(cluster) => Ok(cluster.clone()),
+            None => cluster_uid(&client).await,
+        }
+    };
+    let Some(cluster) = asked.run_until_cancelled(begin).await.transpose()? else { return Ok(()) };
 
     let scope = Scope(settings.namespace.clone());
     let (migrations, migrations_cache) = Cache::new(watch::differs);
@@ -118,10 +125,7 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     let (databases_queue, queued_databases) = Queue::new(metrics.waiting::<PostgresDatabase>());
     let (backups_queue, queued_backups) = Queue::new(metrics.waiting::<PostgresBackup>());
     let context = Arc::new(Context {
-        cluster: match settings.cluster {
-            Some(cluster) => cluster,
-            None => cluster_uid(&client).await?,
-        },
+        cluster,
         recorder: Recorder::new(client.clone(), Reporter { controller: "belay".to_owned(), instance: None }),
         health: health::Policy { allowed_hosts: settings.allowed_hosts },
         image: settings.image,
@@ -155,8 +159,13 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     let mut backups =
         both(watched_backups, backup::run(context.clone(), queued_backups, scope.clone(), stopped(&stop)));
     // A Migration must not be told that its Database is missing because the watch is still reading.
-    for watch in synced {
-        watch.wait().await;
+    let filled = async {
+        for watch in &synced {
+            watch.wait().await;
+        }
+    };
+    if asked.run_until_cancelled(filled).await.is_none() {
+        return Ok(());
     }
     let _ = pages.ready.set(());
     tracing::info!(cluster = context.cluster, version = env!("CARGO_PKG_VERSION"), "watching");
@@ -174,7 +183,7 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     // None of them ends by itself. One that panicked would leave an operator that looks well and does nothing: a new
     // process is better, and finds in the ledgers where things are.
     let ended = tokio::select! {
-        () = signal() => None,
+        () = asked.cancelled() => None,
         _ = &mut migrations => Some("Migrations"),
         _ = &mut databases => Some("PostgresDatabases"),
         _ = &mut backups => Some("PostgresBackups"),
@@ -310,14 +319,20 @@ fn stopped(stop: &CancellationToken) -> impl Future<Output = ()> + Send + Sync +
     async move { stop.cancelled().await }
 }
 
-/// SIGTERM, or Ctrl-C.
-async fn signal() {
+/// Cancelled by the first SIGTERM or Ctrl-C from now on. Once a process has listened for them they do not end it by themselves any more:
+/// what comes while nobody listens is lost.
+fn asked_to_stop() -> Result<CancellationToken, Error> {
     use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        return;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
-    }
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
+    let asked = CancellationToken::new();
+    let cancel = asked.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        cancel.cancel();
+    });
+    Ok(asked)
 }

@@ -94,6 +94,25 @@ async fn of_two_replicas_one_acts_and_the_other_is_ready_to() {
 }
 
 #[tokio::test]
+async fn one_that_is_asked_to_stop_while_it_still_reads_what_there_is_ends_and_never_leads() {
+    let shop = Shop::new("starting").await;
+    let stranger = shop.namespace.cluster.strangers_kubeconfig().to_str().expect("a path of text");
+    let environment = [
+        ("BELAY_LOG", "debug"),
+        ("BELAY_CLUSTER", "tests"),
+        ("BELAY_LEADER_ELECT", "true"),
+        ("BELAY_LEASE_NAMESPACE", shop.namespace.name.as_str()),
+        ("KUBECONFIG", stranger),
+    ];
+    let mut operator = Operator::start_as(&shop.namespace, &environment);
+    let reads = async || operator.says("list error with 403").then_some(());
+    shop.namespace.wait_for("a list that does not come", SOON, reads).await;
+    operator.terminate();
+    let success = shop.namespace.wait_for("its end", SOON, async || operator.ended()).await;
+    assert!(success && !operator.says("this replica leads"), "{}", operator.log());
+}
+
+#[tokio::test]
 async fn when_the_leader_is_killed_in_mid_run_the_other_brings_the_run_to_its_end() {
     let shop = Shop::new("killedleader").await;
     let (leader, follower) = two(&shop).await;

@@ -94,19 +94,30 @@ impl Cluster {
             let create = ["--namespace", OPERATOR, "create", "token", "belay", "--duration", "4h"];
             let token = self.kubectl(create);
             assert!(token.status.success(), "{}", text(&token.stderr));
-            let admins = std::fs::read_to_string(&self.kubeconfig).expect("the cluster's kubeconfig");
-            let mut config: serde_yaml::Value = serde_yaml::from_str(&admins).expect("a kubeconfig");
-            for user in config["users"].as_sequence_mut().expect("users") {
-                user["user"] =
-                    serde_yaml::to_value(serde_json::json!({ "token": text(&token.stdout) })).expect("a token");
-            }
-            let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("operator.kubeconfig");
-            // Another test program may be reading it.
-            let new = file.with_extension(std::process::id().to_string());
-            std::fs::write(&new, serde_yaml::to_string(&config).expect("a kubeconfig")).expect("a file for it");
-            std::fs::rename(&new, &file).expect("a file for it");
-            file
+            let token = serde_yaml::to_value(serde_json::json!({ "token": text(&token.stdout) })).expect("a token");
+            self.kubeconfig_as("operator", |user| *user = token.clone())
         })
+    }
+
+    /// A kubeconfig of a user who may learn which kinds there are, and read none.
+    pub fn strangers_kubeconfig(&self) -> &'static Path {
+        static FILE: OnceLock<PathBuf> = OnceLock::new();
+        FILE.get_or_init(|| self.kubeconfig_as("stranger", |user| user["as"] = "stranger".into()))
+    }
+
+    /// The administrator's kubeconfig, as somebody else's, who is made of each user in it.
+    fn kubeconfig_as(&self, who: &str, turn: impl Fn(&mut serde_yaml::Value)) -> PathBuf {
+        let admins = std::fs::read_to_string(&self.kubeconfig).expect("the cluster's kubeconfig");
+        let mut config: serde_yaml::Value = serde_yaml::from_str(&admins).expect("a kubeconfig");
+        for user in config["users"].as_sequence_mut().expect("users") {
+            turn(&mut user["user"]);
+        }
+        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{who}.kubeconfig"));
+        // Another test program may be reading it.
+        let new = file.with_extension(std::process::id().to_string());
+        std::fs::write(&new, serde_yaml::to_string(&config).expect("a kubeconfig")).expect("a file for it");
+        std::fs::rename(&new, &file).expect("a file for it");
+        file
     }
 
     /// The objects of one of Belay's kinds in a namespace.
