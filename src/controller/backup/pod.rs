@@ -98,13 +98,21 @@ fn phase(job: &Job, pods: &[Pod], owner: Option<&str>, created_at: Timestamp, wo
         return Phase::Failed { why: why.unwrap_or_else(|| format!("the Job failed ({reason}): {message}")) };
     }
     let Some(pod) = pods.last() else {
-        return Phase::Waiting { since: created_at, why: None };
+        // One whose Pod was taken away makes another after a while, and counts it before it lets it go.
+        return Phase::Waiting { since: changed_at(job).unwrap_or(created_at), why: None };
     };
     if has_started(pod) {
         return Phase::Running;
     }
     let since = pod.metadata.creation_timestamp.as_ref().map_or(created_at, |at| at.0);
     Phase::Waiting { since, why: why_it_waits(pod) }
+}
+
+/// When the Job's status was last changed.
+fn changed_at(job: &Job) -> Option<Timestamp> {
+    let fields = job.metadata.managed_fields.iter().flatten();
+    let changes = fields.filter(|change| change.subresource.as_deref() == Some("status"));
+    changes.filter_map(|change| change.time.as_ref()).map(|at| at.0).max()
 }
 
 fn phase_of(pod: &Pod) -> &str {
@@ -317,6 +325,20 @@ mod tests {
         assert_eq!(waiting(container("ContainerCreating")).1, None);
         let none = facts(&job(json!([])), &[], Some("u"), Words::All).phase;
         assert_eq!(none, Phase::Waiting { since: "2026-01-01T00:00:00Z".parse().unwrap(), why: None });
+    }
+
+    #[test]
+    fn a_job_whose_pod_was_taken_away_has_as_long_as_at_first_to_start_another() {
+        let mut job = job(json!([]));
+        let change = |subresource: &str, time: &str| json!({ "subresource": subresource, "time": time });
+        let changes = json!([
+            { "time": "2026-01-01T00:30:00Z" },
+            change("status", "2026-01-01T00:00:01Z"),
+            change("status", "2026-01-01T00:20:00Z"),
+        ]);
+        job.metadata.managed_fields = serde_json::from_value(changes).unwrap();
+        let between = facts(&job, &[], Some("u"), Words::All).phase;
+        assert_eq!(between, Phase::Waiting { since: "2026-01-01T00:20:00Z".parse().unwrap(), why: None });
     }
 
     #[test]
