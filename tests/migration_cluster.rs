@@ -297,6 +297,14 @@ fn operators_image(cluster: &Cluster) -> String {
 const RESTRICTED: &str = "{allowPrivilegeEscalation: false, runAsNonRoot: true, capabilities: {drop: [ALL]}, \
     seccompProfile: {type: RuntimeDefault}}";
 
+/// A Job of a check, which runs this script.
+fn check_job(image: &str, script: &str) -> Value {
+    let security: Value = serde_yaml::from_str(RESTRICTED).unwrap();
+    json!({ "template": { "spec": { "containers": [{
+        "name": "check", "image": image, "imagePullPolicy": "IfNotPresent", "command": ["bash", "-c", script], "securityContext": security
+    }] } } })
+}
+
 #[tokio::test]
 async fn every_kind_of_health_check_passes_where_it_should_and_recovers_where_it_did_not() {
     let cluster = Cluster::connect().await;
@@ -312,17 +320,11 @@ async fn every_kind_of_health_check_passes_where_it_should_and_recovers_where_it
         namespace.name
     );
     let url = |path: &str| format!("http://web.{}.svc{path}", namespace.name);
-    let container = |script: &str| {
-        let security: Value = serde_yaml::from_str(RESTRICTED).unwrap();
-        json!({ "template": { "spec": { "containers": [{
-            "name": "check", "image": image, "imagePullPolicy": "IfNotPresent", "command": ["bash", "-c", script], "securityContext": security
-        }] } } })
-    };
     let checks = json!([
         { "name": "table", "sql": { "query": "select count(*) = 0 from a" } },
         { "name": "absent", "workload": { "kind": "DaemonSet", "name": "not-there", "ifPresent": true } },
         { "name": "neither", "workload": { "kind": "StatefulSet", "name": "not-there", "ifPresent": true } },
-        { "name": "job", "job": container("exit 0") },
+        { "name": "job", "job": check_job(&image, "exit 0") },
         { "name": "rollout", "workload": { "kind": "Deployment", "name": "web" }, "timeout": "500ms", "interval": "100ms" },
         { "name": "answers", "http": { "url": url("/healthz") } },
         { "name": "missing", "http": { "url": url("/nothing-here"), "expectStatus": 404 } }
@@ -344,8 +346,38 @@ async fn every_kind_of_health_check_passes_where_it_should_and_recovers_where_it
     assert!(message(&migration).contains("200"), "what it saw last is not in {:?}", message(&migration));
 
     // A Job that fails is tried until its time is up.
-    let checks = json!([{ "name": "job", "job": container("echo the cache is cold >&2; exit 3"), "timeout": "5s" }]);
+    let checks = json!([{ "name": "job", "job": check_job(&image, "exit 3"), "timeout": "5s" }]);
     namespace.patch("Migration", "m", json!({ "spec": { "healthChecks": checks } })).await;
     let migration = namespace.reason("m", "Unhealthy").await;
     assert!(message(&migration).contains("job"), "{}", message(&migration));
+}
+
+#[tokio::test]
+async fn a_checks_job_ends_with_its_check_and_one_that_failed_stays_for_its_log_until_the_next_has_failed() {
+    let cluster = Cluster::connect().await;
+    let (namespace, database) = (cluster.namespace("checkjob").await, cluster.database().await);
+    namespace.apply(&database.manifests()).await;
+    let job = check_job(&operators_image(&cluster), "echo the cache is cold >&2; exit 3");
+    let checks = json!([{ "name": "cache", "job": job, "timeout": "30s" }]);
+    namespace.migrate(&[("1_a.sql", "create table a ();")], json!({ "healthChecks": checks })).await;
+    // The Job that the message sends to, once its log is there.
+    let failed = async || {
+        let migration = namespace.get("Migration", "m").await?;
+        let job = message(&migration).split_once("did not pass: Job ")?.1.split(':').next()?.to_owned();
+        let logs = cluster.kubectl(["--namespace", &namespace.name, "logs", &format!("job/{job}")]);
+        text(&logs.stdout).contains("the cache is cold").then_some(job)
+    };
+    let first = namespace.wait_for("a log", DEADLINE, &failed).await;
+    let jobs = namespace.kubectl(&["get", "jobs", "--selector", "belay.dev/migration=m", "--output", "json"]);
+    let jobs: Value = serde_json::from_str(&jobs).unwrap();
+    let specs: Vec<_> = jobs["items"].as_array().unwrap().iter().map(|job| &job["spec"]).collect();
+    let bounded = |spec: &&Value| spec["activeDeadlineSeconds"] == 30 && spec["ttlSecondsAfterFinished"] == 3600;
+    assert!(!specs.is_empty() && specs.iter().all(bounded), "{jobs}");
+    let another = async || failed().await.filter(|job| *job != first);
+    namespace.wait_for("the log of the next", DEADLINE, another).await;
+    let gone = async || {
+        let first = namespace.kubectl(&["get", "job", &first, "--ignore-not-found", "--output", "name"]);
+        first.is_empty().then_some(())
+    };
+    namespace.wait_for("the end of the first", DEADLINE, gone).await;
 }

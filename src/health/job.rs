@@ -1,26 +1,36 @@
-//! Does a Job of the team's own succeed? One Job a run of the checks: it is made once, watched, and taken away.
+//! Does a Job of the team's own succeed? One Job a run of the checks: it is made once, watched, and taken away; one that failed stays
+//! for its log. Whatever becomes of the operator meanwhile, it ends with its check, and goes a while later.
+
+use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::api::{DeleteParams, PostParams};
-use kube::{Api, Resource};
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::{Api, Resource, ResourceExt};
 
 use super::{Seen, Setting};
 use crate::api::{HealthCheck, JobCheck, MIGRATION_LABEL, Migration};
+
+/// The annotation with the check's name.
+const CHECK: &str = "belay.dev/check";
+/// Long enough to read a log; a check that does not pass is tried again, and the Job that failed before goes then.
+const TTL_SECONDS: i32 = 3600;
 
 /// The Job of one check, in one run of the checks.
 pub(super) struct Run {
     jobs: Api<Job>,
     wanted: Result<Job, String>,
     created: Option<String>,
+    failed: bool,
 }
 
 impl Run {
-    pub(super) fn new(spec: &JobCheck, check: &HealthCheck, setting: &Setting<'_>) -> Self {
+    pub(super) fn new(spec: &JobCheck, check: &HealthCheck, timeout: Duration, setting: &Setting<'_>) -> Self {
         Self {
             jobs: Api::namespaced(setting.client.clone(), setting.namespace),
-            wanted: job(spec, check, setting),
+            wanted: job(spec, check, timeout, setting),
             created: None,
+            failed: false,
         }
     }
 
@@ -46,16 +56,39 @@ impl Run {
         match self.jobs.get_opt(name).await {
             Err(error) => Seen::NotYet(format!("Job {name} cannot be read: {error}")),
             Ok(None) => Seen::Failed(format!("Job {name} was deleted before it was done")),
-            Ok(Some(job)) => ended(&job).unwrap_or_else(|| Seen::NotYet(format!("Job {name} is still running"))),
+            Ok(Some(job)) => {
+                let seen = ended(&job).unwrap_or_else(|| Seen::NotYet(format!("Job {name} is still running")));
+                self.failed = matches!(seen, Seen::Failed(_));
+                seen
+            }
         }
     }
 
-    /// Takes the Job away, with its Pods.
+    /// Takes the Job away, with its Pods; or, where it failed, those that failed before it.
     pub(super) async fn end(self) {
-        let Some(name) = self.created else { return };
-        if let Err(error) = self.jobs.delete(&name, &DeleteParams::background()).await {
-            tracing::warn!(job = name, "the check's Job could not be deleted: {error}");
+        let Some(name) = &self.created else { return };
+        let gone = if self.failed { self.former(name).await } else { vec![name.clone()] };
+        for name in gone {
+            if let Err(error) = self.jobs.delete(&name, &DeleteParams::background()).await {
+                tracing::warn!(job = name, "the check's Job could not be deleted: {error}");
+            }
         }
+    }
+
+    /// The other Jobs of this check.
+    async fn former(&self, name: &str) -> Vec<String> {
+        let Ok(wanted) = &self.wanted else { return Vec::new() };
+        let migration = wanted.labels().get(MIGRATION_LABEL).map(String::as_str).unwrap_or_default();
+        let its = ListParams::default().labels(&format!("{MIGRATION_LABEL}={migration}"));
+        let jobs = self.jobs.list(&its).await.inspect_err(|error| {
+            tracing::warn!(job = name, "the Jobs that failed before it could not be listed: {error}");
+        });
+        let jobs = jobs.into_iter().flat_map(|jobs| jobs.items);
+        let former = jobs.filter(|job| {
+            let same = job.annotations().get(CHECK) == wanted.annotations().get(CHECK);
+            same && job.owner_references() == wanted.owner_references() && job.name_any() != name
+        });
+        former.map(|job| job.name_any()).collect()
     }
 }
 
@@ -72,7 +105,7 @@ fn ended(job: &Job) -> Option<Seen> {
     })
 }
 
-fn job(spec: &JobCheck, check: &HealthCheck, setting: &Setting<'_>) -> Result<Job, String> {
+fn job(spec: &JobCheck, check: &HealthCheck, timeout: Duration, setting: &Setting<'_>) -> Result<Job, String> {
     let mut template = spec.template.read().map_err(|error| format!("job.template is no PodTemplateSpec: {error}"))?;
     let Some(pod) = &mut template.spec else { return Err("job.template has no spec".to_owned()) };
     if pod.restart_policy.as_deref().is_none_or(|policy| policy == "Always") {
@@ -86,11 +119,7 @@ fn job(spec: &JobCheck, check: &HealthCheck, setting: &Setting<'_>) -> Result<Jo
             namespace: Some(setting.namespace.to_owned()),
             labels: Some(labels.into()),
             annotations: Some(
-                [
-                    ("belay.dev/run".to_owned(), setting.run.to_string()),
-                    ("belay.dev/check".to_owned(), check.name.clone()),
-                ]
-                .into(),
+                [("belay.dev/run".to_owned(), setting.run.to_string()), (CHECK.to_owned(), check.name.clone())].into(),
             ),
             owner_references: Some(vec![OwnerReference {
                 api_version: Migration::api_version(&()).into_owned(),
@@ -102,9 +131,20 @@ fn job(spec: &JobCheck, check: &HealthCheck, setting: &Setting<'_>) -> Result<Jo
             }]),
             ..ObjectMeta::default()
         },
-        spec: Some(JobSpec { template, backoff_limit: Some(0), ..JobSpec::default() }),
+        spec: Some(JobSpec {
+            template,
+            backoff_limit: Some(0),
+            active_deadline_seconds: Some(whole_seconds(timeout)),
+            ttl_seconds_after_finished: Some(TTL_SECONDS),
+            ..JobSpec::default()
+        }),
         status: None,
     })
+}
+
+/// As many seconds, and one at least.
+fn whole_seconds(time: Duration) -> i64 {
+    i64::try_from(time.as_millis().div_ceil(1000)).unwrap_or(i64::MAX).max(1)
 }
 
 fn cut(text: &str, max: usize) -> &str {

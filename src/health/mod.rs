@@ -96,7 +96,7 @@ async fn until_timeout(
     let interval = check.interval.map_or(INTERVAL, |interval| interval.get()).max(MIN_INTERVAL);
     let deadline = Instant::now() + timeout;
     let name = || check.name.clone();
-    let mut job = check.job.as_ref().map(|spec| job::Run::new(spec, check, setting));
+    let mut job = check.job.as_ref().map(|spec| job::Run::new(spec, check, timeout, setting));
     let mut last = format!("it gave no answer within {timeout:?}");
     loop {
         let seen = match &check.sql {
