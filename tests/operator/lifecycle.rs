@@ -181,6 +181,24 @@ async fn a_namespace_goes_with_a_run_in_it() {
 }
 
 #[tokio::test]
+async fn a_namespace_goes_with_a_backup_in_it_whose_data_was_to_go_first() {
+    let shop = Shop::new("backed").await;
+    shop.apply(&json!({
+        "apiVersion": "belay.dev/v1alpha1", "kind": "PostgresBackup",
+        "metadata": { "name": "nightly", "finalizers": ["belay.dev/data"] },
+        "spec": { "databaseRef": { "name": "shop" }, "deletionPolicy": "Delete" },
+    }))
+    .await;
+    let written = json!({ "status": { "store": { "persistentVolumeClaim": { "claimName": "backups" } } } });
+    let patch = ["patch", "postgresbackup", "nightly", "--subresource", "status", "--type", "merge", "--patch"];
+    shop.namespace.kubectl(&[&patch[..], &[&written.to_string()]].concat());
+    let operator = shop.operator();
+    let deleted = ["delete", "namespace", shop.namespace.name.as_str(), "--timeout=60s"];
+    let deleted = shop.namespace.cluster.kubectl(deleted);
+    assert!(deleted.status.success() && operator.says("the data stays in the store"), "{}", operator.log());
+}
+
+#[tokio::test]
 async fn a_health_check_that_fails_is_told_and_recovers_by_itself() {
     let shop = Shop::new("health").await;
     let _operator = shop.operator();

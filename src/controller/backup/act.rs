@@ -37,7 +37,7 @@ pub async fn act(seen: &Seen, step: &Step, context: &Context) -> Result<Acted, k
                 Ok(mut job) => {
                     let version = seen.secret.clone().map(|version| (job::SECRET_VERSION.to_owned(), version));
                     job.annotations_mut().extend(version);
-                    create(&jobs, &job).await
+                    create(&jobs, &job).await.or_else(refused)
                 }
                 Err(error) => {
                     Ok(Acted::Refused(format!("the Pod template of the backup's method cannot be read: {error}")))
@@ -48,7 +48,19 @@ pub async fn act(seen: &Seen, step: &Step, context: &Context) -> Result<Acted, k
             let method = method(backup, seen.database.as_deref()).and_then(|method| method.pg_dump.as_ref());
             let template = method.and_then(|dump| dump.pod_template.as_ref());
             match job::build_deletion(backup, store, template, &image) {
-                Ok(job) => create(&jobs, &job).await,
+                Ok(job) => match create(&jobs, &job).await {
+                    // Nothing is made in it any more: what holds the object would hold the namespace for ever.
+                    Err(error) if is_of_a_namespace_that_goes(&error) => {
+                        let name = backup.name_any();
+                        tracing::warn!(
+                            namespace,
+                            backup = name,
+                            "its namespace goes, and takes no Job that deletes its data: the data stays in the store"
+                        );
+                        set_finalizer(backup, false, &context.client).await.map(|()| Acted::Done)
+                    }
+                    result => result.or_else(refused),
+                },
                 Err(error) => {
                     Ok(Acted::Refused(format!("the Pod template of the backup's method cannot be read: {error}")))
                 }
@@ -67,12 +79,25 @@ async fn create(jobs: &Api<Job>, job: &Job) -> Result<Acted, kube::Error> {
             Ok(Acted::Done)
         }
         Err(kube::Error::Api(error)) if error.code == 409 && error.reason == "AlreadyExists" => Ok(Acted::Done),
-        // The template is no Pod's, or an admission policy does not let it in: trying again changes nothing.
-        Err(kube::Error::Api(error)) if [400, 403, 422].contains(&error.code) => {
-            Ok(Acted::Refused(format!("the Job was refused: {}", error.message)))
-        }
         Err(error) => Err(error),
     }
+}
+
+/// A Job that is not taken because its template is no Pod's, or because an admission policy does not let it in: trying again changes
+/// nothing.
+fn refused(error: kube::Error) -> Result<Acted, kube::Error> {
+    match error {
+        kube::Error::Api(error) if [400, 403, 422].contains(&error.code) => {
+            Ok(Acted::Refused(format!("the Job was refused: {}", error.message)))
+        }
+        error => Err(error),
+    }
+}
+
+fn is_of_a_namespace_that_goes(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    let mut causes = status.details.iter().flat_map(|details| &details.causes);
+    status.code == 403 && causes.any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 /// Deletes a Job; it stays to be seen until its Pods are gone.

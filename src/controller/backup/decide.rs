@@ -25,6 +25,9 @@ const RUNNING_POLL: Duration = Duration::from_secs(60);
 /// How long a failed deletion rests before it is tried again.
 const DELETION_RETRY: Duration = Duration::from_secs(5 * 60);
 
+/// Of a Backup whose data cannot be deleted.
+const WAY_OUT: &str = "Set spec.deletionPolicy to Retain to let the object go without it";
+
 /// Everything that a decision rests on.
 #[derive(Clone, Debug)]
 pub struct Observed<'a> {
@@ -95,8 +98,8 @@ impl Decision {
     /// The Job was refused: trying again changes nothing.
     pub fn refused(o: &Observed<'_>, why: &str) -> Self {
         if o.backup.metadata.deletion_timestamp.is_some() {
-            return Self::step(Step::Rest)
-                .saying(Reason::DeletionFailed, format!("{}. The data is still there.", capital(why)));
+            let message = format!("{}. The data is still there. {WAY_OUT}.", capital(why.trim_end_matches('.')));
+            return Self::step(Step::Rest).saying(Reason::DeletionFailed, message);
         }
         Self::failed(o.backup, Step::Rest, &capital(why))
     }
@@ -281,13 +284,12 @@ fn leave(o: &Observed<'_>, status: &PostgresBackupStatus, erase: bool, now: Time
         return erase.saying(Reason::DeletingBackup, "The data is being deleted from the store.").after(POD_POLL);
     };
     let name = &job.name;
-    let way_out = "Set spec.deletionPolicy to Retain to let the object go without it";
     match &job.phase {
         Phase::Complete { .. } => Decision::step(Step::Hold(false)),
         Phase::Deleting => Decision::step(Step::Rest).after(POD_POLL),
         Phase::Failed { why } => {
             let why = why.trim_end_matches('.');
-            let message = format!("Job {name} could not delete the data: {why}. The data is still there. {way_out}.");
+            let message = format!("Job {name} could not delete the data: {why}. The data is still there. {WAY_OUT}.");
             let rested = Duration::try_from(now.duration_since(job.created_at)).unwrap_or_default();
             let step = if rested >= DELETION_RETRY { Step::EraseAgain } else { Step::Rest };
             Decision::step(step)
@@ -297,7 +299,7 @@ fn leave(o: &Observed<'_>, status: &PostgresBackupStatus, erase: bool, now: Time
         Phase::Foreign => Decision::step(Step::Rest)
             .saying(
                 Reason::DeletionFailed,
-                format!("A Job {name} exists that is not this Backup's. The data is still there. Delete that Job. {way_out}."),
+                format!("A Job {name} exists that is not this Backup's. The data is still there. Delete that Job. {WAY_OUT}."),
             )
             .after(MISSING_POLL),
         Phase::Running => Decision::step(Step::Rest)
@@ -306,7 +308,7 @@ fn leave(o: &Observed<'_>, status: &PostgresBackupStatus, erase: bool, now: Time
         Phase::Waiting { why, .. } => {
             let message = match why {
                 Some(why) => format!(
-                    "Job {name} cannot start: {}. The data is still there. {way_out}.",
+                    "Job {name} cannot start: {}. The data is still there. {WAY_OUT}.",
                     why.trim_end_matches('.')
                 ),
                 None => "The data is being deleted from the store.".to_owned(),

@@ -252,6 +252,7 @@ fn data_goes_with_its_backup_only_where_that_is_asked_for() {
     let o = observed(&kept, None, None);
     let refused = Decision::refused(&o, "the Job was refused: quota");
     assert_eq!(said(&refused).0, Reason::DeletionFailed);
+    assert!(said(&refused).1.contains("still there. Set spec.deletionPolicy to Retain"), "{refused:?}");
     let mut told = kept.clone();
     told.status = Some(status(&o, &refused, at(6)));
     let again = decide(&observed(&told, None, None), DEADLINE, at(7));
