@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::api::Layout;
+
 /// A tool that kept a ledger of its own in a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tool {
@@ -35,6 +37,20 @@ impl Tool {
             Self::Refinery => "refinery",
             Self::Diesel => "diesel",
             Self::Prisma => "Prisma",
+        }
+    }
+
+    /// Which layout its files have; those of Rails have none.
+    pub const fn layout(self) -> Layout {
+        match self {
+            Self::Flyway => Layout::Flyway,
+            Self::GolangMigrate => Layout::GolangMigrate,
+            Self::Goose => Layout::Goose,
+            Self::Dbmate => Layout::Dbmate,
+            Self::Sqlx => Layout::Sqlx,
+            Self::Refinery => Layout::Refinery,
+            Self::Diesel => Layout::Diesel,
+            Self::Prisma => Layout::Prisma,
         }
     }
 }

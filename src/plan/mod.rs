@@ -204,7 +204,8 @@ fn recorded(history: &History, ledger: &Ledger, policy: &Policy) -> Result<Recor
     }
     match &ledger.first_foreign_table {
         Some(table) => {
-            let known = ledger.foreign.first().filter(|_| !policy.adopt).map(adopt::told);
+            let known = ledger.foreign.first().filter(|_| !policy.adopt);
+            let known = known.map(|ledger| (adopt::told(ledger), ledger.tool.layout()));
             Err(Refusal::BaselineRequired { table: table.clone(), known })
         }
         None => Ok(Recorded::default()),

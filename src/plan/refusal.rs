@@ -1,6 +1,6 @@
 use jiff::Timestamp;
 
-use crate::api::Reason;
+use crate::api::{Layout, Reason};
 use crate::script::{Checksum, Unsupported, Version};
 
 /// Why there is no plan. Each says what is wrong and where, and what to do; nothing was run.
@@ -22,9 +22,13 @@ pub enum Refusal {
     UnknownBaseline { baseline: Version },
     #[error(
         "the ledger is empty, but the database already has tables ({table}). If this is the right database, {}set baseline to the version that it is at (\"0\": before the first script)",
-        .known.as_ref().map(|known| format!("let Belay take {known} over (spec.adopt: Auto, --adopt auto), or ")).unwrap_or_default()
+        .known.as_ref().map(|(ledger, layout)| taking_over(ledger, *layout)).unwrap_or_default()
     )]
-    BaselineRequired { table: String, known: Option<String> },
+    BaselineRequired {
+        table: String,
+        /// A ledger of another tool's, and the layout of that tool's files.
+        known: Option<(String, Layout)>,
+    },
     #[error(
         "the ledger {ledger} says that version {version} failed: nobody knows what of it is in the database. Find out, mend it with {tool} itself, and let Belay go on; or set baseline to the version that the database is at"
     )]
@@ -88,6 +92,15 @@ impl Refusal {
             Self::UnsupportedScript { .. } | Self::NotInOneTransaction { .. } => Reason::UnsupportedScript,
         }
     }
+}
+
+/// What else there is to do where another tool's ledger was found.
+fn taking_over(ledger: &str, layout: Layout) -> String {
+    let layout = layout.as_str();
+    format!(
+        "let Belay take {ledger} over (spec.adopt: Auto, --adopt auto; for {layout}'s own files also spec.source.layout: \
+         {layout}, --layout {layout}), or "
+    )
 }
 
 /// Enough of a checksum to tell two apart.

@@ -96,13 +96,24 @@ impl History {
     pub fn from_files<C: Into<Content>>(
         files: impl IntoIterator<Item = (String, C)>,
     ) -> Result<Self, Vec<InvalidFile>> {
+        Self::from_files_but(files, |_| None)
+    }
+
+    /// The same. `unsupported` says what in a script's text is not to be run, besides what this Belay can't run.
+    pub fn from_files_but<C: Into<Content>>(
+        files: impl IntoIterator<Item = (String, C)>,
+        unsupported: impl Fn(&str) -> Option<Unsupported>,
+    ) -> Result<Self, Vec<InvalidFile>> {
         let mut files: Vec<(String, Content)> =
             files.into_iter().map(|(name, content)| (name, content.into())).collect();
         files.sort_by(|a, b| a.0.cmp(&b.0));
-        read_ahead(files, |files| Self::from_taken(files))
+        read_ahead(files, |files| Self::from_taken(files, unsupported))
     }
 
-    fn from_taken(files: impl Iterator<Item = (String, Taken)>) -> Result<Self, Vec<InvalidFile>> {
+    fn from_taken(
+        files: impl Iterator<Item = (String, Taken)>,
+        unsupported: impl Fn(&str) -> Option<Unsupported>,
+    ) -> Result<Self, Vec<InvalidFile>> {
         let mut digest = Digest::default();
         let mut reader = Reader::default();
         let (mut names, mut downs) = (BTreeMap::<Version, String>::new(), BTreeMap::new());
@@ -143,9 +154,9 @@ impl History {
                 description: parts.spoken(),
                 version: parts.version,
                 file_name: name.clone(),
+                unsupported: unsupported(&text),
                 text,
                 no_transaction: false,
-                unsupported: None,
                 elsewhere,
             };
             reader.script_beside(source, |text| digest.add_text(&name, mark, text));

@@ -38,6 +38,6 @@ pub use parse::{Reread, Script};
 pub use position::Position;
 pub use read::Mode;
 pub use rollback::Rollback;
-pub use split::{Statement, statement_ranges};
+pub use split::{Statement, line_comments, statement_ranges};
 pub use unsupported::{Unsupported, UnsupportedKind};
 pub use version::{InvalidVersion, Version};

@@ -35,6 +35,8 @@ pub(super) struct Split {
     /// Where each statement's semicolon is, if it has one.
     pub semicolons: Vec<Option<usize>>,
     pub notes: Vec<Note>,
+    /// Where line comments are.
+    pub comments: Vec<Range<usize>>,
     /// Lines of psql's that mean nothing to the server, and may be left out.
     pub psql_lines: Vec<Range<usize>>,
     /// In the order in which they were met; of a great many, the first.
@@ -47,6 +49,12 @@ pub(super) fn split(text: &str) -> Split {
     let mut splitter = Splitter::new(text);
     splitter.run();
     splitter.out
+}
+
+/// The line comments of a text, and where each begins. What looks like one in a string, a body or data is none.
+pub fn line_comments(text: &str) -> Vec<(Position, &str)> {
+    let mut cursor = Cursor::new(text);
+    split(text).comments.into_iter().map(|range| (cursor.position(range.start), &text[range])).collect()
 }
 
 /// Where the statements of a text are, without their semicolons.
@@ -90,6 +98,7 @@ impl<'a> Splitter<'a> {
             statements: Vec::new(),
             semicolons: Vec::new(),
             notes: Vec::new(),
+            comments: Vec::new(),
             psql_lines: Vec::new(),
             faults: Vec::new(),
         };
@@ -122,7 +131,8 @@ impl<'a> Splitter<'a> {
 
     fn comment(&mut self, range: Range<usize>) {
         let in_header = self.open.is_none() && self.out.statements.is_empty();
-        self.out.notes.extend(Note::read(self.text, range, in_header));
+        self.out.notes.extend(Note::read(self.text, range.clone(), in_header));
+        self.out.comments.push(range);
     }
 
     fn semicolon(&mut self, token: Token) {

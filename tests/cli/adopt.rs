@@ -28,6 +28,16 @@ fn ran(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
+fn goose(bench: &Bench, command: &str) {
+    let folder = bench.folder.script("");
+    ran(tool("goose").arg("-dir").arg(folder).args(["postgres", &bench.database.url, command]));
+}
+
+fn dbmate(bench: &Bench) {
+    let folder = bench.folder.script("");
+    ran(tool("dbmate").args(["--url", &bench.database.url, "--no-dump-schema", "-d"]).arg(folder).arg("up"));
+}
+
 /// A script that needs both before it, for the end.
 const LAST: &str = "INSERT INTO users (id, name, email) VALUES (1, 'Ada', 'ada@example.org');\n";
 
@@ -76,15 +86,8 @@ async fn what_goose_applied_is_taken_over() {
         ),
     ])
     .await;
-    let goose = |arguments: &[&str]| {
-        ran(tool("goose")
-            .args(["-dir"])
-            .arg(bench.folder.script(""))
-            .args(["postgres", &bench.database.url])
-            .args(arguments))
-    };
-    goose(&["up"]);
-    goose(&["redo"]);
+    goose(&bench, "up");
+    goose(&bench, "redo");
     bench.folder.write("00003_ada.sql", format!("-- +goose Up\n{LAST}"));
     taken_over(&bench, "goose", "goose", "00001 00002 00003").await;
 }
@@ -95,15 +98,8 @@ async fn what_goose_took_back_is_applied_again() {
     let bench = Bench::new(&[]).await;
     bench.folder.write("1_a.sql", up("CREATE TABLE a (id int)"));
     bench.folder.write("2_b.sql", up("CREATE TABLE b (id int)"));
-    let goose = |arguments: &[&str]| {
-        ran(tool("goose")
-            .args(["-dir"])
-            .arg(bench.folder.script(""))
-            .args(["postgres", &bench.database.url])
-            .args(arguments))
-    };
-    goose(&["up"]);
-    goose(&["down"]);
+    goose(&bench, "up");
+    goose(&bench, "down");
     bench.run(&["apply", "--layout", "goose", "--adopt", "auto"]).is(0);
     assert_eq!(
         bench.value("SELECT string_agg(mode, ' ' ORDER BY number) FROM belay.history").await,
@@ -150,10 +146,34 @@ async fn what_dbmate_applied_is_taken_over() {
     let bench = Bench::new(&[]).await;
     bench.folder.write("20240101000000_users.sql", up("CREATE TABLE users (id bigint PRIMARY KEY, name text)"));
     bench.folder.write("20240102000000_emails.sql", up("ALTER TABLE users ADD COLUMN email text"));
-    let folder = bench.folder.script("").display().to_string();
-    ran(tool("dbmate").args(["--url", &bench.database.url, "-d", &folder, "--no-dump-schema", "up"]));
+    dbmate(&bench);
     bench.folder.write("20240103000000_ada.sql", format!("-- migrate:up\n{LAST}-- migrate:down\n"));
     taken_over(&bench, "dbmate", "dbmate or Rails", "20240101000000 20240102000000 20240103000000").await;
+}
+
+#[tokio::test]
+async fn a_file_of_goose_or_dbmate_is_not_run_whole_where_its_layout_is_not_named() {
+    for (layout, up, down) in
+        [("goose", "-- +goose Up", "-- +goose Down"), ("dbmate", "-- migrate:up", "-- migrate:down")]
+    {
+        let bench = Bench::new(&[]).await;
+        let file =
+            |table: &str| format!("-- Why.\n{up}\nCREATE TABLE {table} (id int);\n{down}\nDROP TABLE {table};\n");
+        let named = format!("--layout {layout}");
+        bench.folder.write("1_users.sql", file("users"));
+        bench.refuses(&["apply"], "UnsupportedScript", &["1_users.sql, line 2, column 1", &named]);
+
+        match layout {
+            "goose" => goose(&bench, "up"),
+            _ => dbmate(&bench),
+        }
+        bench.folder.write("2_orders.sql", file("orders"));
+        bench.refuses(&["apply"], "BaselineRequired", &["--adopt auto", &named]);
+        let adopting = ["apply", "--adopt", "auto"];
+        bench.refuses(&adopting, "UnsupportedScript", &["2_orders.sql, line 2, column 1", &named]);
+        bench.run(&[&adopting[..], &["--layout", layout]].concat()).is(0);
+        assert_eq!(bench.value("SELECT to_regclass('orders')::text").await, "orders", "{layout}");
+    }
 }
 
 #[tokio::test]

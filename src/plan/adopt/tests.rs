@@ -152,7 +152,9 @@ fn nothing_is_taken_over_unasked_and_the_way_is_told() {
     let refusal = planned(&five(Layout::Belay), found(), &Policy::default()).expect_err("a refusal");
     assert_eq!(refusal.reason(), Reason::BaselineRequired);
     let message = refusal.to_string();
-    assert!(message.contains("public.ledger (goose)") && message.contains("--adopt auto"), "{message}");
+    for words in ["public.ledger (goose)", "--adopt auto", "spec.source.layout: goose, --layout goose"] {
+        assert!(message.contains(words), "{words}: {message}");
+    }
 
     let person = Policy { baseline: Some("2".parse().unwrap()), ..policy() };
     let plan = planned(&five(Layout::Belay), found(), &person).unwrap();

@@ -35,6 +35,16 @@ pub(super) fn is_mark(line: &str) -> bool {
     line.trim_start().starts_with("--") && line.contains("+goose")
 }
 
+/// What goose reads in such a line.
+fn word(line: &str) -> String {
+    line.replace("--", "").replacen("+goose", "", 1).trim().to_ascii_uppercase()
+}
+
+/// Whether a line is one that opens one of goose's sections.
+pub(super) fn opens_section(line: &str) -> bool {
+    is_mark(line) && ["UP", "DOWN"].contains(&word(line).as_str())
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Section {
     Before,
@@ -82,8 +92,7 @@ impl Reader<'_> {
         if line.text.starts_with([' ', '\t']) {
             return fault("goose takes no blanks before the two hyphens");
         }
-        let word = line.text.replace("--", "").replacen("+goose", "", 1).trim().to_ascii_uppercase();
-        match (word.as_str(), self.section) {
+        match (word(line.text).as_str(), self.section) {
             ("UP", Section::Before) => self.section = Section::Up,
             ("UP", _) => return fault("-- +goose Up is there twice: keep one of them"),
             ("DOWN", Section::Up) if self.open.is_none() => {

@@ -5,6 +5,7 @@
 //! never guessed.
 
 mod auto;
+mod belay;
 mod dbmate;
 mod diesel;
 mod flyway;
@@ -92,7 +93,7 @@ pub fn read<C: Into<Content>>(
     files: impl IntoIterator<Item = (String, C)>,
 ) -> Result<History, Vec<InvalidFile>> {
     if layout == Layout::Belay {
-        return History::from_files(files);
+        return History::from_files_but(files, belay::marked_by_another_tool);
     }
     let files = loaded(files)?;
     let layout = match layout {
@@ -100,7 +101,7 @@ pub fn read<C: Into<Content>>(
         named => named,
     };
     match rules(layout) {
-        None => History::from_files(files),
+        None => History::from_files_but(files, belay::marked_by_another_tool),
         Some(rules) => foreign(layout, rules, files),
     }
 }

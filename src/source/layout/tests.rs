@@ -298,6 +298,29 @@ fn a_layout_is_not_guessed_where_two_fit_or_none_does() {
     assert!(none.contains("spec.source.layout, --layout"), "{none}");
 }
 
+#[test]
+fn in_belays_own_layout_a_file_of_goose_or_dbmate_is_not_run_whole() {
+    let dbmate = "-- x\n\n-- migrate:up transaction:false\r\nselect 1;\n-- migrate:down\nselect 2;\n";
+    for (text, line, name) in [(GOOSE, 2, "goose"), (dbmate, 3, "dbmate"), ("select 1;\n-- +goose Down\n", 2, "goose")]
+    {
+        let read = history(Layout::Belay, &[("001_a.sql", "select 1;"), ("002_b.sql", text)]);
+        let told = latest(&read).unsupported.clone().unwrap_or_else(|| panic!("{text}"));
+        assert_eq!((told.kind, told.position.line, told.position.column), (UnsupportedKind::Layout, line, 1), "{text}");
+        assert!(told.remedy.contains(&format!("spec.source.layout: {name}, --layout {name}")), "{told}");
+        assert_eq!(read.scripts().next().unwrap().unsupported, None, "only the one that has it");
+    }
+    for text in [
+        "select '\n-- +goose Up\n';",
+        "do $$ begin\n-- migrate:up\nend $$;",
+        "/*\n-- +goose Down\n*/ select 1;",
+        "copy a from stdin;\n-- migrate:down\n\\.\n",
+        "-- it came from a file with -- +goose Up in it\nselect 1; -- +goose Down\n",
+        "-- migrate:upwards\n-- +goose StatementBegin\nselect 1;",
+    ] {
+        assert_eq!(latest(&history(Layout::Belay, &[("001_a.sql", text)])).unsupported, None, "{text}");
+    }
+}
+
 const ALL: &[Layout] = &[
     Layout::Belay,
     Layout::GolangMigrate,
