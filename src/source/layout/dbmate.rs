@@ -33,7 +33,12 @@ fn sections(text: &str) -> Result<Sections, Fault> {
     let mut up = false;
     for line in lines(text) {
         let fault = |why: &str| Err(Fault { line: line.number, why: why.to_owned() });
-        if let Some(options) = mark(line.text, "up") {
+        if out.down.is_some() {
+            // dbmate runs every block of a file.
+            if ["up", "down"].iter().any(|which| mark(line.text, which).is_some()) {
+                return fault("Belay reads one up and one down of a file: give each pair a file of its own");
+            }
+        } else if let Some(options) = mark(line.text, "up") {
             if std::mem::replace(&mut up, true) {
                 return fault("-- migrate:up is there twice: keep one of them");
             }
@@ -50,7 +55,6 @@ fn sections(text: &str) -> Result<Sections, Fault> {
             }
             out.end = line.start;
             out.down = Some(text[line.end..].to_owned());
-            break;
         } else if !up && !line.text.trim().is_empty() && !line.text.trim_start().starts_with("--") {
             return fault("-- migrate:up is missing before the first statement");
         }

@@ -131,6 +131,8 @@ fn dbmate_is_read_as_it_is() {
         ("select 1;", "line 1: -- migrate:up is missing before the first statement"),
         ("-- migrate:down\n", "line 1: -- migrate:up comes before -- migrate:down"),
         ("-- migrate:up\n-- migrate:up\n", "line 2: -- migrate:up is there twice"),
+        ("-- migrate:up\n-- migrate:down\n\n-- migrate:up\n", "line 4: Belay reads one up and one down"),
+        ("-- migrate:up\n-- migrate:down\nselect 1;\n-- migrate:down\n", "line 4: Belay reads one"),
         ("-- migrate:up schema:x\n", "line 1: the only option"),
         ("-- x\n", "line 1: -- migrate:up is missing"),
     ] {
