@@ -15,6 +15,7 @@ use crate::script::{History, Version};
 ///
 /// For a script that was edited without effect, renamed, given another version, or lost on purpose. Only the ledger is
 /// changed: no script is run. Shows what it would do; does it with --yes, each change with an event that says who did it.
+/// For a claim or a word on statements the folder need not be there: nothing else is changed then, but what --version names.
 #[derive(Args, Debug)]
 #[command(after_help = exit::HELP)]
 pub struct Repair {
@@ -88,7 +89,7 @@ struct Now {
 
 impl Repair {
     pub async fn run(self) -> Result<Exit, CliError> {
-        let history = self.folder.read()?;
+        let history = self.folder.read_if(self.compares())?;
         let cancel = interrupt::listen();
         let locks = Locks::from(self.locks);
         let mut engine = tokio::select! {
@@ -99,20 +100,25 @@ impl Repair {
             if self.yes {
                 session::lock(&mut engine, locks.retry_for, &cancel).await?;
             }
-            self.on(&mut engine, &history).await
+            self.on(&mut engine, history.as_ref()).await
         }
         .await;
         engine.close().await;
         answer
     }
 
-    async fn on(&self, engine: &mut Engine, history: &History) -> Result<Exit, CliError> {
+    /// Whether ledger and folder are compared. Who speaks of a claim or of statements alone means nothing else.
+    fn compares(&self) -> bool {
+        let other = self.release_claim || !self.statements.is_empty() || !self.forget_statements.is_empty();
+        !self.versions.is_empty() || !other
+    }
+
+    async fn on(&self, engine: &mut Engine, history: Option<&History>) -> Result<Exit, CliError> {
         let ledger = engine.ledger().await?;
         let words = self.words();
-        // Who speaks of statements alone means nothing else.
-        let all = self.versions.is_empty() && words.is_empty();
-        let wanted = |drift: &Drift| all || self.versions.contains(&drift.row().version);
-        let found: Vec<_> = drift(history, &ledger).into_iter().filter(wanted).collect();
+        let wanted = |drift: &Drift| self.versions.is_empty() || self.versions.contains(&drift.row().version);
+        let found = history.map(|history| drift(history, &ledger)).unwrap_or_default();
+        let found: Vec<_> = found.into_iter().filter(wanted).collect();
         let mut changes = Vec::new();
         for drift in &found {
             let before = match drift {
@@ -161,7 +167,11 @@ impl Repair {
     ) -> String {
         let place = session::place(engine, ledger);
         if changes.is_empty() && claim.is_none() && words.is_empty() {
-            return format!("{place}; the ledger agrees with the folder, and nothing is to be repaired\n");
+            let why = match self.compares() {
+                true => "the ledger agrees with the folder",
+                false => "nobody has claimed the ledger",
+            };
+            return format!("{place}; {why}, and nothing is to be repaired\n");
         }
         let rows = changes.len() + words.len();
         let mut text = format!("{place}; {} of the ledger to be changed\n", count(rows, "row"));
@@ -174,10 +184,12 @@ impl Repair {
         for word in words {
             text.push_str(&output::printable(&format!("  {word}\n")));
         }
-        text.push_str(if self.yes {
-            "Done; no script was run.\n"
-        } else {
-            "Nothing is changed yet. If the folder is right, run this again with --yes; no script is run then either.\n"
+        let right = if self.compares() { "the folder" } else { "that" };
+        text.push_str(&match self.yes {
+            true => "Done; no script was run.\n".to_owned(),
+            false => format!(
+                "Nothing is changed yet. If {right} is right, run this again with --yes; no script is run then either.\n"
+            ),
         });
         text
     }

@@ -45,7 +45,13 @@ impl Folder {
         merge(std::slice::from_ref(&self.folder), self.layout)
     }
 
-    /// The same, on a thread of its own, beside a look at the database. What is wrong with the folder is told first, whatever
+    /// The same where it is needed; else the folder need not be there.
+    pub fn read_if(&self, needed: bool) -> Result<Option<History>, CliError> {
+        refuse_url(&self.folder)?;
+        needed.then(|| self.read()).transpose()
+    }
+
+    /// The same as [`Folder::read`], on a thread of its own, beside a look at the database. What is wrong with the folder is told first, whatever
     /// the server says.
     pub async fn read_beside<T>(
         &self,
@@ -80,14 +86,19 @@ pub fn merge(paths: &[impl AsRef<Path>], LayoutOption { layout }: LayoutOption) 
 
 /// Names and bytes of what this layout may care about.
 pub fn files(path: &Path, layout: Layout) -> Result<Vec<(String, Content)>, CliError> {
-    // A URL in the wrong place may carry a password: it is not repeated.
-    if path.to_str().is_some_and(|text| text.contains("://")) {
-        return Err(CliError::UrlAsFolder);
-    }
+    refuse_url(path)?;
     match layout {
         _ if path.is_file() => config_maps(path),
         Layout::Belay => Ok(folder::read(path)?),
         _ => Ok(folder::read_with_folders(path)?),
+    }
+}
+
+/// A URL in the wrong place may carry a password: it is not repeated.
+fn refuse_url(path: &Path) -> Result<(), CliError> {
+    match path.to_str().is_some_and(|text| text.contains("://")) {
+        true => Err(CliError::UrlAsFolder),
+        false => Ok(()),
     }
 }
 

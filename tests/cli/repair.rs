@@ -74,6 +74,40 @@ async fn a_claim_of_one_who_is_gone_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_claim_and_a_word_on_a_statement_change_nothing_else_and_need_no_folder() {
+    let bench = Bench::after(SHOP, 3).await;
+    bench.folder.write(SHOP[0].0, SHOP[0].1.replace("name text", "name varchar"));
+    bench.folder.remove(SHOP[2].0);
+    let claim = async || {
+        bench.database.admin("INSERT INTO belay.meta (key, value) VALUES ('claimant', 'old/shop/shop')").await;
+        let doubt = "INSERT INTO belay.statement (number, statement, file_name, checksum, command, run_id) \
+                     VALUES (4, 1, '004_x.sql', '', 'CALL', gen_random_uuid())";
+        bench.database.admin(doubt).await;
+    };
+    let history = "SELECT string_agg(h::text, ' ' ORDER BY number) FROM belay.history h";
+    let before = bench.value(history).await;
+    for folder in ["there", "gone"] {
+        if folder == "gone" {
+            std::fs::remove_dir_all(bench.folder.script("")).expect("a folder");
+        }
+        claim().await;
+        let said = bench.run(&["repair", "--release-claim"]).is(3);
+        assert!(said.out.contains("old/shop/shop") && !said.out.contains(".sql"), "{}", said.out);
+        bench.run(&["repair", "--release-claim", "--yes"]).is(0);
+        let said = bench.run(&["repair", "--release-claim", "--yes"]).is(0);
+        assert!(said.out.contains("nobody has claimed the ledger"), "{}", said.out);
+        bench.run(&["repair", "--statement", "004:1=undone"]).is(3);
+        bench.run(&["repair", "--statement", "004:1=undone", "--yes"]).is(0);
+        assert_eq!(bench.value("SELECT count(*)::text FROM belay.statement").await, "0", "{folder}");
+        assert_eq!(bench.value(history).await, before, "{folder}");
+    }
+    bench.run(&["repair", "--version", "1", "--release-claim"]).is(1);
+    let url = "postgres://u:hunter2@h/d";
+    let said = bench.run(&["repair", url, "--release-claim", "--yes"]).is(2);
+    assert!(!said.err.contains("hunter2"), "{}", said.err);
+}
+
+#[tokio::test]
 async fn a_repair_of_a_database_without_a_ledger_finds_nothing() {
     let bench = Bench::new(SHOP).await;
     let before = bench.dump();
