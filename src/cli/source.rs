@@ -90,7 +90,7 @@ pub fn files(path: &Path, layout: Layout) -> Result<Vec<(String, Content)>, CliE
     match layout {
         _ if path.is_file() => config_maps(path),
         Layout::Belay => Ok(folder::read(path)?),
-        _ => Ok(folder::read_with_folders(path)?),
+        _ => Ok(folder::read_with_folders(path, layout::depth(layout))?),
     }
 }
 

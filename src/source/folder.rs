@@ -1,4 +1,7 @@
+use std::collections::HashSet;
+use std::fs::Metadata;
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::SourceError;
@@ -39,27 +42,46 @@ pub fn read(path: &Path) -> Result<Vec<(String, Content)>, SourceError> {
 /// What a layout of another tool may care about, by the end of the name; the rest of a folder is not read.
 const ENDINGS: &[&str] = &[".sql", ".toml", ".conf", ".go", ".rs", ".java"];
 
-/// The files of a local folder and of the folders right below it, as `<folder>/<file>`, that a layout of another tool
-/// may care about. Folders whose names begin with a dot are not entered: a mounted ConfigMap has such.
+/// How far a layout of another tool looks for its files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// In a folder, and in those right below it.
+    One,
+    /// In all folders below.
+    All,
+}
+
+/// The files of a local folder and of the folders below it, as `<folder>/<file>`, that a layout of another tool may care
+/// about. Folders whose names begin with a dot are not entered: a mounted ConfigMap has such.
 ///
 /// # Errors
 /// When the folder, or a file in it, cannot be read.
-pub fn read_with_folders(path: &Path) -> Result<Vec<(String, Content)>, SourceError> {
+pub fn read_with_folders(path: &Path, depth: Depth) -> Result<Vec<(String, Content)>, SourceError> {
     let mut files = Vec::new();
-    for (name, entry) in entries(path)? {
-        let unreadable = |error| SourceError::Unreadable { path: entry.display().to_string(), error };
-        if std::fs::metadata(&entry).map_err(unreadable)?.is_dir() {
-            if !name.starts_with('.') {
-                for (inner, file) in entries(&entry)? {
-                    files.extend(one(format!("{name}/{inner}"), &file)?);
+    let mut folders = vec![(String::new(), path.to_owned())];
+    // Links may lead round in circles.
+    let mut entered: HashSet<_> = std::fs::metadata(path).map(identity).into_iter().collect();
+    while let Some((before, folder)) = folders.pop() {
+        for (name, entry) in entries(&folder)? {
+            let below = std::fs::metadata(&entry).ok().filter(Metadata::is_dir);
+            let full = format!("{before}{name}");
+            match below.map(|below| entered.insert(identity(below))) {
+                None => files.extend(one(full, &entry)?),
+                Some(_) if name.starts_with('.') => {}
+                Some(first) if before.is_empty() || depth == Depth::All && first => {
+                    folders.push((format!("{full}/"), entry));
                 }
+                Some(_) => {}
             }
-        } else {
-            files.extend(one(name, &entry)?);
         }
     }
     files.sort_by(|(a, _), (b, _)| a.cmp(b));
     Ok(files)
+}
+
+/// What makes two folders the same.
+fn identity(folder: Metadata) -> (u64, u64) {
+    (folder.dev(), folder.ino())
 }
 
 /// What lies in a folder, by name.
@@ -131,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_below_are_entered_once_and_hidden_ones_are_not() {
+    fn folders_below_are_entered_as_far_as_the_layout_looks_and_hidden_ones_are_not() {
         let folder = Folder::new("deep");
         for below in ["2_b", "2_b/deeper", "..data", "node_modules"] {
             std::fs::create_dir(folder.0.join(below)).unwrap();
@@ -140,8 +162,15 @@ mod tests {
             folder.write(name, "x");
         }
         folder.write("node_modules/a.js", "x");
-        let names: Vec<_> = read_with_folders(&folder.0).unwrap().into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["1_a.sql", "2_b/metadata.toml", "2_b/up.sql"]);
+        for circle in ["2_b/deeper/again", "2_b/again"] {
+            std::os::unix::fs::symlink(&folder.0, folder.0.join(circle)).unwrap();
+        }
+        let names = |depth| {
+            let files = read_with_folders(&folder.0, depth).unwrap();
+            files.into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(Depth::One), ["1_a.sql", "2_b/metadata.toml", "2_b/up.sql"]);
+        assert_eq!(names(Depth::All), ["1_a.sql", "2_b/deeper/up.sql", "2_b/metadata.toml", "2_b/up.sql"]);
     }
 
     #[test]

@@ -24,6 +24,17 @@ async fn every_faulty_file_is_told_at_once() {
 }
 
 #[tokio::test]
+async fn a_script_in_a_deep_folder_where_its_tool_would_find_it_is_not_passed_over() {
+    let bench = Bench::new(&[("V1__a.sql", "SELECT 1"), ("V3__c.sql", "SELECT 3")]).await;
+    std::fs::create_dir_all(bench.folder.script("2024/q1")).expect("a folder");
+    bench.folder.write("2024/q1/V2__b.sql", "SELECT 2");
+    for layout in ["flyway", "refinery"] {
+        let words = ["2024/q1/V2__b.sql", "put it beside the others"];
+        bench.refuses(&["plan", "--layout", layout], "InvalidSource", &words);
+    }
+}
+
+#[tokio::test]
 async fn two_files_of_one_version_are_refused() {
     let bench = Bench::after(SHOP, 2).await;
     bench.folder.write("2_other.sql", "SELECT 1");

@@ -1,6 +1,6 @@
 //! Which layout a folder has, by its files.
 
-use super::{Named, canonical, dbmate, goose, rules, sqlx};
+use super::{Named, canonical, dbmate, goose, reaches, rules, sqlx};
 use crate::api::Layout;
 use crate::script::InvalidFile;
 
@@ -29,7 +29,7 @@ fn is_sql(name: &str) -> bool {
 /// Whether every file is one of the layout's by its name, and every script has the marks of that layout and no other's.
 fn fits(layout: Layout, files: &[(String, Vec<u8>)]) -> bool {
     let mut scripts = 0;
-    for (name, bytes) in files {
+    for (name, bytes) in files.iter().filter(|(name, _)| reaches(layout, name)) {
         let name = canonical(layout, name.clone());
         match named(layout, &name) {
             Named::Wrong(_) => return false,

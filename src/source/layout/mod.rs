@@ -20,6 +20,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+use super::folder::Depth;
 use crate::api::Layout;
 use crate::script::{Content, Digest, History, InvalidFile, SourceFile, Unsupported, Version, decode};
 
@@ -82,6 +83,20 @@ fn rules(layout: Layout) -> Option<&'static Rules> {
     }
 }
 
+/// How far the tool looks for its files in a local folder.
+pub fn depth(layout: Layout) -> Depth {
+    match layout {
+        // What is to be recognised may be one of these.
+        Layout::Refinery | Layout::Flyway | Layout::Auto => Depth::All,
+        _ => Depth::One,
+    }
+}
+
+/// Whether the tool looks for files as deep as this one is.
+fn reaches(layout: Layout, name: &str) -> bool {
+    depth(layout) == Depth::All || name.matches('/').count() < 2
+}
+
 /// Reads a source's files, given by name and content, in any order. A file in a folder of its own is called
 /// `<folder>/<file>`, or, where names cannot hold a slash, `<folder>__<file>`. In Belay's own layout, texts beyond the first few
 /// are not kept when they can be had again.
@@ -95,11 +110,12 @@ pub fn read<C: Into<Content>>(
     if layout == Layout::Belay {
         return History::from_files_but(files, belay::marked_by_another_tool);
     }
-    let files = loaded(files)?;
+    let mut files = loaded(files)?;
     let layout = match layout {
         Layout::Auto => auto::recognise(&files).map_err(|fault| vec![fault])?,
         named => named,
     };
+    files.retain(|(name, _)| reaches(layout, name));
     match rules(layout) {
         None => History::from_files_but(files, belay::marked_by_another_tool),
         Some(rules) => foreign(layout, rules, files),

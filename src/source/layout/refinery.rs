@@ -5,7 +5,8 @@ use super::{Fault, Named, Rules, Sections, leading_digits, no_settings, strip_en
 pub(super) const RULES: Rules = Rules { form: "V<version>__<description>.sql", name, sections, settings: no_settings };
 
 fn name(name: &str) -> Named {
-    if strip_ending(name, ".rs").is_some_and(|stem| stem.starts_with(['V', 'U'])) {
+    let own = name.rsplit('/').next().unwrap_or(name);
+    if strip_ending(own, ".rs").is_some_and(|stem| stem.starts_with(['V', 'U'])) {
         return Named::Wrong("Belay runs no Rust: write it in SQL".to_owned());
     }
     let Some(stem) = strip_ending(name, ".sql") else { return Named::Ignored };

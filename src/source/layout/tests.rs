@@ -207,7 +207,10 @@ fn refinery_is_read_as_it_is() {
     assert_eq!(list(&read), ["1 initial | V1__initial.sql", "20 late | U20__late.sql"]);
     assert!(fault(Layout::Refinery, "V2__x.rs", "fn").contains("no Rust"));
     assert!(fault(Layout::Refinery, "V2_x.sql", UP).contains("two underscores"));
-    assert!(fault(Layout::Refinery, "sub/V2__x.sql", UP).contains("a folder below"));
+    for name in ["sub/V2__x.sql", "sub/deeper/V2__x.sql"] {
+        assert!(fault(Layout::Refinery, name, UP).contains("a folder below"), "{name}");
+    }
+    assert!(fault(Layout::Refinery, "sub/V2__x.rs", "fn").contains("no Rust"));
 }
 
 #[test]
@@ -235,6 +238,7 @@ fn flyway_is_read_as_it_is() {
         ("1__x.sql", "does not begin with V"),
         ("V2__x.java", "no Java"),
         ("sub/V1__x.sql", "a folder below"),
+        ("sub/deeper/V1__x.sql", "a folder below"),
     ] {
         let told = fault(Layout::Flyway, name, UP);
         assert!(told.contains(said), "{name}: {told}");
@@ -282,6 +286,9 @@ fn a_layout_is_recognised_by_the_files() {
         assert_eq!(found(&[(name, text), ("README.md", "")]), Ok(layout), "{name}");
     }
     assert_eq!(found(&[("V1__a.sql", UP), ("V1__a.sql.conf", "")]), Ok(Layout::Flyway));
+    let deep = [("1_a/up.sql", UP), ("1_a/old/up.sql", UP)];
+    assert_eq!(found(&deep), Ok(Layout::Diesel), "as deep as it looks, which is not as deep as Flyway does");
+    assert_eq!(list(&history(Layout::Auto, &deep)).len(), 1);
     assert_eq!(found(&[]), Ok(Layout::Belay));
 }
 
@@ -296,6 +303,8 @@ fn a_layout_is_not_guessed_where_two_fit_or_none_does() {
     assert!(two.contains("refinery and flyway"), "{two}");
     let none = told(&[("1_a.sql", GOOSE), ("2_b.sql", UP)]);
     assert!(none.contains("no layout fits 1_a.sql"), "{none}");
+    let deep = told(&[("V1.2__a.sql", UP), ("old/q1/V1.3__b.sql", UP)]);
+    assert!(deep.contains("no layout fits V1.2__a.sql"), "{deep}");
     let none = told(&[("a.sql", UP)]);
     assert!(none.contains("spec.source.layout, --layout"), "{none}");
 }
