@@ -17,6 +17,8 @@ pub struct Folder {
 pub struct Partial {
     path: PathBuf,
     kept: bool,
+    /// Holds its lock, also while it is read back.
+    file: File,
 }
 
 impl Folder {
@@ -82,17 +84,20 @@ impl Folder {
         if let Err(TryLockError::WouldBlock) = file.try_lock() {
             return Err(BackupError::InUse { path });
         }
-        let partial = Partial { path: path.clone(), kept: false };
-        file.set_len(0).map_err(|error| self.file_error(&path, error))?;
+        let partial = Partial { path: path.clone(), kept: false, file };
+        let emptied = partial.file.set_len(0).and_then(|()| partial.file.try_clone());
+        let file = emptied.map_err(|error| self.file_error(&path, error))?;
         Ok((partial, file))
     }
 
-    /// Makes a written and synced partial file the dump.
+    /// Makes a partial file that was written, synced and read back the dump.
     pub fn keep(&self, mut partial: Partial) -> Result<(), BackupError> {
         let failed = |error| self.file_error(&self.dump(), error);
         fs::rename(&partial.path, self.dump()).map_err(failed)?;
+        partial.path = self.dump();
+        self.sync().map_err(failed)?;
         partial.kept = true;
-        self.sync().map_err(failed)
+        Ok(())
     }
 
     /// Writes the record beside the dump: from now on it is a backup.

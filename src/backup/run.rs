@@ -42,11 +42,12 @@ pub async fn take(request: &Request) -> Result<Record, BackupError> {
     if let Some(record) = of_a_predecessor(&folder, &request.origin)? {
         let client = request.clients.newest()?;
         tracing::info!(location = request.location, "this backup is there already: reading it back");
-        if let Err(error) = verify(&folder.dump(), &record.taken.sha256, &client, &target).await {
+        let read = verify(&folder.dump(), &record.taken.sha256, &client, &target).await;
+        // Anything else, say a pg_restore that does not start, says nothing of the backup.
+        if let Err(BackupError::HashDiffers { .. } | BackupError::Unreadable { .. }) = &read {
             folder.remove()?;
-            return Err(error);
         }
-        return Ok(record);
+        return read.map(|_| record);
     }
     let authority = request.connection.ca.as_deref();
     let credentials = Credentials::write(&target, authority, request.scratch.as_deref(), Readers::Owner)?;
@@ -58,30 +59,26 @@ pub async fn take(request: &Request) -> Result<Record, BackupError> {
     let dumped = dump_with_retries(request, &mut session, &client, &arguments, &target, &credentials, &folder).await?;
     let Dumped { partial, written, snapshot } = dumped;
     tracing::info!(bytes = written.bytes, sha256 = written.sha256, "dumped; reading it back");
-    folder.keep(partial)?;
-    let record = match verify(&folder.dump(), &written.sha256, &client, &target).await {
-        Ok(_) => Record {
-            kind: Record::KIND.to_owned(),
-            backup: request.origin.clone(),
-            taken: Taken {
-                location: request.location.clone(),
-                bytes: written.bytes,
-                sha256: written.sha256,
-                server_version: session.server_version.clone(),
-                tool_version: tool_version(&client).await,
-                snapshot_at: snapshot.at,
-                ledger_version: snapshot.ledger_version,
-                completed_at: format!("{:.0}", jiff::Timestamp::now()),
-                verified: Verified::Read,
-                database: session.database.clone(),
-            },
-            arguments,
+    verify(partial.path(), &written.sha256, &client, &target).await?;
+    let record = Record {
+        kind: Record::KIND.to_owned(),
+        backup: request.origin.clone(),
+        taken: Taken {
+            location: request.location.clone(),
+            bytes: written.bytes,
+            sha256: written.sha256,
+            server_version: session.server_version.clone(),
+            tool_version: tool_version(&client).await,
+            snapshot_at: snapshot.at,
+            ledger_version: snapshot.ledger_version,
+            completed_at: format!("{:.0}", jiff::Timestamp::now()),
+            verified: Verified::Read,
+            database: session.database.clone(),
         },
-        Err(error) => {
-            folder.remove()?;
-            return Err(error);
-        }
+        arguments,
     };
+    // Nothing is waited for in between: a signal finds a partial file, or a whole backup.
+    folder.keep(partial)?;
     if let Err(error) = folder.write_record(&record) {
         folder.remove()?;
         return Err(error);

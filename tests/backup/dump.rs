@@ -2,7 +2,7 @@ use belay::api::Verified;
 use belay::backup::{BackupError, Clients, delete, take, verify};
 use sqlx::AssertSqlSafe;
 
-use super::fixture::{Folder, belay, clients, request, with_ledger};
+use super::fixture::{Folder, belay, clients, clients_without_pg_restore, request, with_ledger};
 use crate::support::postgres::{Postgres, TestDatabase, run};
 use crate::support::{SOON, eventually};
 
@@ -132,6 +132,25 @@ async fn a_backup_that_is_there_is_read_back_and_not_taken_again_and_another_one
     assert_eq!(store.files().len(), 2);
     delete(store.path(), "shop/b.dump", Some("uid-1")).unwrap();
     assert!(store.files().is_empty());
+}
+
+#[tokio::test]
+async fn a_backup_that_is_there_goes_only_when_it_was_read_and_is_bad() {
+    let database = Postgres::shared().database().await;
+    with_ledger(&database, &["1"]).await;
+    let (store, other) = (Folder::new(), Folder::new());
+    let wanted = request(&database, &store);
+    take(&wanted).await.unwrap();
+    let mut again = wanted.clone();
+    again.clients = Clients::new(clients_without_pg_restore(&other, None));
+    let error = take(&again).await.unwrap_err();
+    assert!(matches!(error, BackupError::Program { .. }), "{error}");
+    assert_eq!(store.files(), ["shop/b.dump", "shop/b.dump.json"]);
+
+    std::fs::write(store.path().join("shop/b.dump"), "something else").unwrap();
+    let error = take(&wanted).await.unwrap_err();
+    assert!(matches!(error, BackupError::HashDiffers { .. }), "{error}");
+    assert!(store.files().is_empty(), "{:?}", store.files());
 }
 
 #[tokio::test]

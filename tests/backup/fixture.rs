@@ -1,5 +1,6 @@
 //! A folder as the volume, a Secret's folder, and a request for a backup of a test's database.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -59,6 +60,20 @@ impl Drop for Folder {
 /// The programs of the server that the tests run: `<root>/<major>/bin`.
 pub fn clients() -> PathBuf {
     binaries().parent().and_then(Path::parent).unwrap().to_owned()
+}
+
+/// The same programs, below the folder, but for pg_restore: what this shell script does in its place, or no such program.
+pub fn clients_without_pg_restore(folder: &Folder, instead: Option<&str>) -> PathBuf {
+    let major = binaries().parent().and_then(Path::file_name).unwrap().to_owned();
+    let bin = folder.path().join("clients").join(major).join("bin");
+    std::fs::create_dir_all(&bin).unwrap();
+    std::os::unix::fs::symlink(binaries().join("pg_dump"), bin.join("pg_dump")).unwrap();
+    if let Some(script) = instead {
+        let program = bin.join("pg_restore");
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    folder.path().join("clients")
 }
 
 /// A backup of the database into the folder, at `shop/b.dump`, that is tried once.

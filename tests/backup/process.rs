@@ -1,20 +1,26 @@
+use std::path::Path;
 use std::process::{Child, Stdio};
 
 use belay::backup::Outcome;
 
-use super::fixture::{Folder, belay, clients, with_ledger};
+use super::fixture::{Folder, belay, clients, clients_without_pg_restore, with_ledger};
 use crate::support::postgres::{Postgres, TestDatabase, run};
 use crate::support::{SOON, eventually};
 
 /// A backup as a Job's Pod takes it.
 fn job(database: &TestDatabase, store: &Folder, other: &Folder) -> Child {
+    job_with(database, store, other, &clients())
+}
+
+/// The same, by these programs.
+fn job_with(database: &TestDatabase, store: &Folder, other: &Folder, clients: &Path) -> Child {
     let mut command = belay();
     command
         .args(["backup", "--location=b.dump"])
         .arg(format!("--secret={}", other.secret(database).display()))
         .arg(format!("--store={}", store.path().display()))
         .arg(format!("--termination-log={}/message", other.path().display()))
-        .arg(format!("--clients={}", clients().display()))
+        .arg(format!("--clients={}", clients.display()))
         // What a Pod's environment could hold must change no connection.
         .env("PGHOST", "nowhere.invalid")
         .env("PGDATABASE", "nothing")
@@ -110,4 +116,21 @@ async fn a_pod_that_is_stopped_leaves_neither_a_file_nor_a_session() {
         database.value(left).await.filter(|left| left == "0")
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_pod_that_is_stopped_while_it_reads_back_leaves_no_file() {
+    let database = Postgres::shared().database().await;
+    with_ledger(&database, &["1"]).await;
+    let (store, other) = (Folder::new(), Folder::new());
+    let reading = other.path().join("reading");
+    let script = format!("echo > {}; exec tail -f /dev/null", reading.display());
+    let clients = clients_without_pg_restore(&other, Some(&script));
+    let child = job_with(&database, &store, &other, &clients);
+    eventually("it reads back", SOON, async || reading.exists().then_some(())).await;
+    assert_eq!(store.files(), ["b.dump.partial"]);
+    run(std::process::Command::new("kill").arg("-TERM").arg(child.id().to_string()));
+    let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    assert!(store.files().is_empty(), "{:?}", store.files());
 }
