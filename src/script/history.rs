@@ -75,6 +75,8 @@ pub struct SourceFile {
     pub text: String,
     /// The file that holds the rollback, and its text; it may be the script's own file.
     pub down: Option<(String, String)>,
+    /// Whether rollback lines count; else they are comments like others.
+    pub rollback_lines: bool,
     /// Marked, in the layout's own way, to run outside a transaction.
     pub no_transaction: bool,
     /// What Belay would run otherwise than the layout's own tool.
@@ -156,6 +158,7 @@ impl History {
                 file_name: name.clone(),
                 unsupported: unsupported(&text),
                 text,
+                rollback_lines: true,
                 no_transaction: false,
                 elsewhere,
             };
@@ -267,7 +270,8 @@ impl Reader {
             self.faults.push(same_version(source.file_name, &there.file_name, &there.version));
             return;
         }
-        if let Some((down, _)) = &source.down
+        if source.rollback_lines
+            && let Some((down, _)) = &source.down
             && let Some(position) = rollback::first_line(&source.text)
         {
             let (file, down) = (source.file_name.clone(), down.clone());

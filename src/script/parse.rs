@@ -3,7 +3,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::comment::{Header, hashed};
+use super::comment::{Header, Key, hashed};
 use super::content::Elsewhere;
 use super::history::{SourceFile, decode};
 use super::position::{Cursor, Position};
@@ -64,13 +64,15 @@ impl Script {
 
     /// The same, and what else there is to do with its text: beside it, where that is long.
     pub(super) fn read_beside(source: SourceFile, also: impl FnOnce(&str) + Send) -> Self {
-        let SourceFile { version, description, file_name, text, down, no_transaction, unsupported, elsewhere } = source;
+        let SourceFile { version, description, file_name, text, down, .. } = source;
+        let SourceFile { rollback_lines, no_transaction, unsupported, elsewhere, .. } = source;
         let (read, rollback, checksum) = std::thread::scope(|scope| {
             match text.len() > LONG {
                 true => drop(scope.spawn(|| also(&text))),
                 false => also(&text),
             }
             let mut read = Read::marked(&text, no_transaction);
+            read.notes.retain(|note| rollback_lines || note.key != Key::Rollback);
             if let Some(unsupported) = unsupported {
                 read.refuse(unsupported);
             }
@@ -133,6 +135,8 @@ impl Script {
             file_name: file(),
             text,
             down: None,
+            // Of other layouts all is kept.
+            rollback_lines: true,
             no_transaction: self.header.no_transaction,
             unsupported: None,
             elsewhere: None,

@@ -17,6 +17,7 @@ fn script(text: &str) -> Script {
         file_name: "001_test.sql".to_owned(),
         text: text.to_owned(),
         down: None,
+        rollback_lines: true,
         no_transaction: false,
         unsupported: None,
         elsewhere: None,

@@ -206,6 +206,8 @@ fn foreign(layout: Layout, rules: &Rules, files: Vec<(String, Vec<u8>)>) -> Resu
                 .filter(|(_, down)| !down.trim().is_empty()),
             file_name: name,
             text,
+            // The tool reads them as comments, and may have them in its checksum.
+            rollback_lines: false,
             no_transaction: sections.no_transaction || outside.unwrap_or(false),
             unsupported: sections.unsupported,
             elsewhere: None,

@@ -310,6 +310,38 @@ fn a_layout_is_not_guessed_where_two_fit_or_none_does() {
 }
 
 #[test]
+fn in_other_layouts_a_rollback_line_is_a_comment() {
+    for (layout, name, down) in [
+        (Layout::GolangMigrate, "1_a.up.sql", Some("1_a.down.sql")),
+        (Layout::Goose, "1_a.sql", None),
+        (Layout::Dbmate, "1_a.sql", None),
+        (Layout::Diesel, "1_a/up.sql", Some("1_a/down.sql")),
+        (Layout::Sqlx, "1_a.up.sql", Some("1_a.down.sql")),
+        (Layout::Refinery, "V1__a.sql", None),
+        (Layout::Flyway, "V1__a.sql", Some("U1__a.sql")),
+        (Layout::Prisma, "1_a/migration.sql", None),
+    ] {
+        let with = |line: &str| {
+            let text = match layout {
+                Layout::Goose => format!("-- +goose Up\n{line}{UP}-- +goose Down\n{DOWN}"),
+                Layout::Dbmate => format!("-- migrate:up\n{line}{UP}-- migrate:down\n{DOWN}"),
+                _ => format!("{line}{UP}"),
+            };
+            let down = down.map(|down| (down, DOWN));
+            let given: Vec<_> = [(name, text.as_str())].into_iter().chain(down).collect();
+            latest(&history(layout, &given)).clone()
+        };
+        let script = with("-- Rollback: see the other half\n");
+        let expected = match layout {
+            Layout::Refinery | Layout::Prisma => Rollback::None,
+            _ => Rollback::Sql(DOWN.to_owned()),
+        };
+        assert_eq!(script.rollback, expected, "{layout:?}");
+        assert_ne!(script.checksum, with("").checksum, "{layout:?}: it is in the checksum");
+    }
+}
+
+#[test]
 fn in_belays_own_layout_a_file_of_goose_or_dbmate_is_not_run_whole() {
     let dbmate = "-- x\n\n-- migrate:up transaction:false\r\nselect 1;\n-- migrate:down\nselect 2;\n";
     for (text, line, name) in [(GOOSE, 2, "goose"), (dbmate, 3, "dbmate"), ("select 1;\n-- +goose Down\n", 2, "goose")]
