@@ -26,8 +26,10 @@ pub(super) fn adopt(history: &History, found: &[ForeignLedger]) -> Result<Option
     for ledger in found {
         let rows = ledger.rows.as_deref().ok_or_else(|| Refusal::ForeignUnreadable { ledger: ledger.to_string() })?;
         let scripts = applied(history, ledger, rows)?;
+        let is_baseline = |row: &ForeignRow| matches!(word(ledger.tool, row), Word::AppliedUpTo);
         match &adopted {
-            _ if scripts.is_empty() => {}
+            // A baseline says something, also where the source begins behind it.
+            _ if scripts.is_empty() && !rows.iter().any(is_baseline) => {}
             Some(other) => {
                 return Err(Refusal::TwoForeign { one: told(&other.ledger), other: told(ledger) });
             }
@@ -81,26 +83,26 @@ fn applied(history: &History, ledger: &ForeignLedger, rows: &[ForeignRow]) -> Re
     let mut scripts: Vec<(Arc<Script>, Option<&ForeignRow>)> = Vec::new();
     for row in rows {
         let word = word(ledger.tool, row);
+        let about = match word {
+            Word::AppliedUpTo => up_to(history, ledger.tool, row),
+            _ => find(history, ledger.tool, row).map(|script| vec![script]),
+        };
         // What is undone need not be in the source any more.
-        let Some(script) = find(history, ledger.tool, row) else {
+        let Some(about) = about else {
             match word {
                 Word::Undone | Word::Nothing => continue,
                 _ => return Err(Refusal::ForeignMissing { ledger: told(ledger), version: row.shown() }),
             }
         };
-        let same = |(other, _): &(Arc<Script>, _)| other.version == script.version;
-        match word {
-            Word::Applied if scripts.iter().any(same) => {}
-            Word::Applied => scripts.push((script.clone(), Some(row))),
-            Word::AppliedUpTo => {
-                for earlier in history.scripts().filter(|earlier| earlier.version <= script.version) {
-                    if !scripts.iter().any(|(other, _)| other.version == earlier.version) {
-                        scripts.push((earlier.clone(), None));
-                    }
-                }
+        for script in about {
+            let same = |(other, _): &(Arc<Script>, _)| other.version == script.version;
+            match word {
+                Word::Applied | Word::AppliedUpTo if scripts.iter().any(same) => {}
+                Word::Applied => scripts.push((script.clone(), Some(row))),
+                Word::AppliedUpTo => scripts.push((script.clone(), None)),
+                Word::Undone => scripts.retain(|entry| !same(entry)),
+                Word::Failed | Word::Nothing => {}
             }
-            Word::Undone => scripts.retain(|entry| !same(entry)),
-            Word::Failed | Word::Nothing => {}
         }
     }
     for (script, row) in &scripts {
@@ -113,6 +115,17 @@ fn applied(history: &History, ledger: &ForeignLedger, rows: &[ForeignRow]) -> Re
     let mut scripts: Vec<_> = scripts.into_iter().map(|(script, _)| script).collect();
     scripts.sort_by(|a, b| a.version.cmp(&b.version));
     Ok(scripts)
+}
+
+/// The scripts up to the version of a row.
+fn up_to<'a>(history: &'a History, tool: Tool, row: &ForeignRow) -> Option<Vec<&'a Arc<Script>>> {
+    // Flyway's baseline has no script as a rule, and is compared by parts; of renamed files only its own script tells.
+    if tool == Tool::Flyway && history.scripts().all(|script| named_parts(script).is_some()) {
+        let last = parts(row.version.as_deref()?)?;
+        return Some(history.scripts().filter(|script| flyway_parts(script) <= last).collect());
+    }
+    let last = find(history, tool, row)?;
+    Some(history.scripts().filter(|script| script.version <= last.version).collect())
 }
 
 /// The script that a row is about.
@@ -144,7 +157,10 @@ fn parts(version: &str) -> Option<Vec<Version>> {
 
 /// The version as Flyway reads it from the file's name; of a file that was renamed, Belay's.
 fn flyway_parts(script: &Script) -> Vec<Version> {
-    let named = script.file_name.strip_prefix('V').and_then(|name| name.split_once("__"));
-    let named = named.and_then(|(version, _)| parts(version));
-    named.or_else(|| parts(script.version.as_written())).unwrap_or_default()
+    named_parts(script).or_else(|| parts(script.version.as_written())).unwrap_or_default()
+}
+
+fn named_parts(script: &Script) -> Option<Vec<Version>> {
+    let (version, _) = script.file_name.strip_prefix('V')?.split_once("__")?;
+    parts(version)
 }

@@ -97,6 +97,22 @@ fn flyways_kinds_of_rows_and_its_versions_are_read_as_flyway_does() {
 }
 
 #[test]
+fn flyways_baseline_needs_no_script() {
+    let behind = history(Layout::Flyway, &["V2__b.sql", "V3__c.sql"]);
+    let baseline = || kind("1", "BASELINE");
+    assert_eq!(outcome(&behind, Tool::Flyway, vec![baseline(), kind("2", "SQL")]), "2 | 3");
+    assert_eq!(outcome(&behind, Tool::Flyway, vec![baseline()]), " | 2 3");
+    let between = history(Layout::Flyway, &["V1__a.sql", "V1.1__b.sql", "V2__c.sql"]);
+    assert_eq!(outcome(&between, Tool::Flyway, vec![kind("1.5", "BASELINE")]), "1000000 1001000 | 2000000");
+
+    let missing = refused(&behind, Tool::Flyway, vec![kind("4", "SQL")]);
+    assert_eq!(missing.0, Reason::MissingScript, "what it ran needs one");
+    let renamed = history(Layout::Belay, &["1001000_b.sql", "2000000_c.sql"]);
+    let (reason, message) = refused(&renamed, Tool::Flyway, vec![kind("1.5", "BASELINE")]);
+    assert_eq!(reason, Reason::MissingScript, "{message}");
+}
+
+#[test]
 fn a_mark_of_failure_refuses_and_names_table_version_and_remedy() {
     for (tool, rows) in [
         (Tool::GolangMigrate, vec![failed("2")]),
