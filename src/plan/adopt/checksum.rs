@@ -16,9 +16,18 @@ pub(super) fn agrees(tool: Tool, row: &ForeignRow, script: &Script) -> bool {
     [script.text.as_str(), &marked].into_iter().any(|text| match tool {
         Tool::Flyway => checksum == flyway(text).to_string(),
         Tool::Sqlx => checksum == hexadecimal(&Sha384::digest(text)),
-        Tool::Prisma => checksum == hexadecimal(&Sha256::digest(text)),
+        Tool::Prisma => prisma(checksum, text),
         Tool::Refinery => refinery(row, text).contains(&checksum.to_owned()),
         Tool::GolangMigrate | Tool::Goose | Tool::Dbmate | Tool::Diesel => true,
+    })
+}
+
+/// Whatever ends the lines; and older ones were written without the zero of a byte below 16, so that they are shorter.
+fn prisma(checksum: &str, text: &str) -> bool {
+    let unpadded = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:x}")).collect::<String>();
+    [text.to_owned(), text.replace("\r\n", "\n"), text.replace('\n', "\r\n")].iter().any(|text| {
+        let digest = Sha256::digest(text);
+        checksum == if checksum.len() == 64 { hexadecimal(&digest) } else { unpadded(&digest) }
     })
 }
 
@@ -44,4 +53,25 @@ fn refinery(row: &ForeignRow, text: &str) -> Vec<String> {
 
 fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prismas_checksum_is_that_of_any_line_ending_with_or_without_its_zeros() {
+        // Of `select 3;` and a line feed, as sha256sum has it; of the same with CRLF; and the first without zeros.
+        let sums = [
+            "8b8a0860d9b183efe119246b8d010f32b1030c93fa12275792b5847fd4fe929f",
+            "978d65f630d2519f414efab2c98151258617e07393499a14a32569d72f2568dc",
+            "8b8a860d9b183efe119246b8d1f32b13c93fa12275792b5847fd4fe929f",
+        ];
+        for checksum in sums {
+            for text in ["select 3;\n", "select 3;\r\n"] {
+                assert!(prisma(checksum, text), "{checksum} {text:?}");
+            }
+            assert!(!prisma(checksum, "select 3; \n"), "{checksum}: edited");
+        }
+    }
 }
