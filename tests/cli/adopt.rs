@@ -198,6 +198,7 @@ async fn what_a_tool_would_run_outside_a_transaction_is_run_so() {
             vec![("2_i.sql", format!("-- migrate:up transaction:false\n{index}-- migrate:down\nDROP INDEX i;\n"))],
         ),
         ("sqlx", vec![("2_i.sql", format!("-- no-transaction\n{index}"))]),
+        ("refinery", vec![("V2__i.sql", format!("{index}-- refinery:noTransaction\n"))]),
         (
             "flyway",
             vec![("V2__i.sql", index.to_owned()), ("V2__i.sql.conf", "executeInTransaction=false\n".to_owned())],

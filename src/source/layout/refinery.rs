@@ -1,4 +1,5 @@
 //! refinery: `V<version>__<name>.sql`, and `U<version>__<name>.sql`, which there is a script too, one that may come late.
+//! One with a line `-- refinery:noTransaction` runs outside a transaction.
 
 use super::{Fault, Named, Rules, Sections, leading_digits, no_settings, strip_ending, whole};
 
@@ -29,5 +30,12 @@ fn name(name: &str) -> Named {
 }
 
 fn sections(text: &str) -> Result<Sections, Fault> {
-    whole(text)
+    Ok(Sections { no_transaction: text.lines().any(is_no_transaction), ..whole(text)? })
+}
+
+/// `-- refinery:noTransaction` and nothing else, with two hyphens or more and at most one blank.
+fn is_no_transaction(line: &str) -> bool {
+    let behind = line.trim_start_matches('-');
+    let blank = behind.strip_prefix(char::is_whitespace).unwrap_or(behind);
+    line.len() - behind.len() >= 2 && blank == "refinery:noTransaction"
 }

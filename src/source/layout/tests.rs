@@ -205,6 +205,13 @@ fn sqlx_is_read_as_it_is() {
 fn refinery_is_read_as_it_is() {
     let read = history(Layout::Refinery, &[("V1__initial.sql", UP), ("U20__late.sql", UP)]);
     assert_eq!(list(&read), ["1 initial | V1__initial.sql", "20 late | U20__late.sql"]);
+    let mode = |line: &str| latest(&history(Layout::Refinery, &[("V1__a.sql", &format!("{UP}{line}\n{UP}"))])).mode;
+    for line in ["-- refinery:noTransaction", "---refinery:noTransaction\r"] {
+        assert!(mode(line) == Mode::NoTransaction, "{line:?}");
+    }
+    for line in ["--  refinery:noTransaction", "-- refinery:noTransaction ", " -- refinery:noTransaction"] {
+        assert!(mode(line) == Mode::Transaction, "{line:?}: refinery reads it as a comment");
+    }
     assert!(fault(Layout::Refinery, "V2__x.rs", "fn").contains("no Rust"));
     assert!(fault(Layout::Refinery, "V2_x.sql", UP).contains("two underscores"));
     for name in ["sub/V2__x.sql", "sub/deeper/V2__x.sql"] {
