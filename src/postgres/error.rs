@@ -54,7 +54,7 @@ pub enum PostgresError {
     DamagedLedger { address: Address, schema: String, why: String },
     #[error(
         "The ledger of {address} is kept by {claimant}. Delete one of the two, or use another historySchema; if the other \
-         is gone for good, run belay repair --release-claim."
+         is gone for good, run belay repair --release-claim --yes."
     )]
     InUse { address: Address, claimant: String },
     #[error("Another session holds the lock of {address}. Wait until it is done.")]

@@ -53,8 +53,8 @@ pub fn rival(o: &Observed, rival: &str) -> String {
 
 pub fn claimed(claimant: &str) -> String {
     format!(
-        "the ledger belongs to {claimant} (cluster/namespace/name). If that one is gone, run belay repair --release-claim; \
-         otherwise use another historySchema"
+        "the ledger belongs to {claimant} (cluster/namespace/name). If that one is gone, run belay repair --release-claim \
+         --yes; otherwise use another historySchema"
     )
 }
 
