@@ -64,11 +64,6 @@ impl BackupError {
     pub(super) fn lock_wait(lock_wait: Duration, relation: Option<String>, holders: Vec<String>) -> Self {
         Self::LockWait { lock_wait, relation, holders, tries: Tries { count: 1, over: Duration::ZERO } }
     }
-
-    /// Whether another try by another Pod can end otherwise, although nobody mended anything.
-    pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Interrupted)
-    }
 }
 
 /// How often something was tried, and for how long.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::error::of_database;
 use super::exit::Exit;
 use crate::api::Duration;
 use crate::backup::{
@@ -302,8 +303,7 @@ fn end(work: impl Future<Output = Result<Outcome, BackupError>>, termination_log
         Ok(outcome) => (outcome, Exit::Done),
         Err(error) => {
             eprintln!("belay: {error}");
-            let exit = if error.is_passing() { Exit::Interrupted } else { Exit::Failed };
-            (Outcome::failed(&error), exit)
+            (Outcome::failed(&error), exit_of(&error))
         }
     };
     match termination_log.map(|path| outcome.write(path)) {
@@ -316,6 +316,15 @@ fn end(work: impl Future<Output = Result<Outcome, BackupError>>, termination_log
     }
 }
 
+fn exit_of(error: &BackupError) -> Exit {
+    match error {
+        BackupError::Interrupted => Exit::Interrupted,
+        BackupError::LockWait { .. } => Exit::NotNow,
+        BackupError::Connect(error) => of_database(error),
+        _ => Exit::Failed,
+    }
+}
+
 /// A Pod's first process has no default handlers: without this, SIGTERM would do nothing until SIGKILL comes.
 async fn stopped() {
     let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
@@ -325,5 +334,21 @@ async fn stopped() {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::{Address, PostgresError};
+
+    #[test]
+    fn a_server_that_is_not_to_be_had_may_be_tried_again_and_a_wrong_name_not() {
+        let address = || Address { host: "db".to_owned(), port: 5432, dbname: "shop".to_owned() };
+        let away = PostgresError::Unreachable { address: address(), why: "connection refused".to_owned() };
+        assert_eq!(exit_of(&BackupError::Connect(away)), Exit::NotNow);
+        let wrong = PostgresError::NoDatabase { address: address() };
+        assert_eq!(exit_of(&BackupError::Connect(wrong)), Exit::Failed);
+        assert_eq!(exit_of(&BackupError::Interrupted), Exit::Interrupted);
     }
 }

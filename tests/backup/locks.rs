@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use belay::backup::{BackupError, take};
 
-use super::fixture::{Folder, request, with_ledger};
+use super::fixture::{Folder, belay, clients, request, with_ledger};
 use crate::support::postgres::Postgres;
 use crate::support::{SOON, eventually};
 
@@ -24,6 +24,21 @@ async fn a_lock_that_is_not_to_be_had_says_who_holds_it_and_leaves_nothing() {
     assert!(message.contains("longer than 200ms for a lock on"), "{message}");
     assert!(message.contains(&format!("user {}, application nightly", database.role)), "{message}");
     assert!(message.contains("orders") && message.contains("tried once"), "{message}");
+    assert!(store.files().is_empty(), "{:?}", store.files());
+}
+
+#[tokio::test]
+async fn a_lock_that_is_not_to_be_had_ends_the_command_so_that_it_may_be_tried_again() {
+    let database = Postgres::shared().database().await;
+    with_ledger(&database, &["1"]).await;
+    let store = Folder::new();
+    let mut other = database.owner().await;
+    sqlx::raw_sql("begin; lock table orders in access exclusive mode").execute(&mut other).await.unwrap();
+    let mut command = belay();
+    command.args(["backup", "--lock-wait=200ms", "--retry-for=0s"]).env("DATABASE_URL", &database.url);
+    command.arg("--clients").arg(clients()).arg("--store").arg(store.path());
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
     assert!(store.files().is_empty(), "{:?}", store.files());
 }
 
