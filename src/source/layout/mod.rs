@@ -213,6 +213,7 @@ fn foreign(layout: Layout, rules: &Rules, files: Vec<(String, Vec<u8>)>) -> Resu
             elsewhere: None,
         });
     }
+    faults.extend(disordered(layout, rules, &sources));
     for (what, left) in [("the rollback", downs), ("the settings", settings)] {
         faults.extend(left.into_values().map(|File { name, .. }| InvalidFile::DownWithoutScript {
             file: name,
@@ -220,6 +221,25 @@ fn foreign(layout: Layout, rules: &Rules, files: Vec<(String, Vec<u8>)>) -> Resu
         }));
     }
     History::from_sources(sources, digest, ignored, faults)
+}
+
+/// The first script that a tool which sorts its scripts as text would run before one with a lower number.
+fn disordered(layout: Layout, rules: &Rules, sources: &[SourceFile]) -> Option<InvalidFile> {
+    let key: fn(&SourceFile) -> &str = match layout {
+        Layout::Dbmate | Layout::Prisma => |source| source.file_name.as_str(),
+        Layout::Diesel => |source| source.version.as_written(),
+        _ => return None,
+    };
+    let mut sorted: Vec<_> = sources.iter().collect();
+    sorted.sort_by(|a, b| a.version.cmp(&b.version));
+    let mut pairs = sorted.iter().zip(sorted.iter().skip(1));
+    let (lower, higher) = pairs.find(|(a, b)| a.version < b.version && key(a) > key(b))?;
+    let (layout, lower) = (layout.as_str(), &lower.file_name);
+    let why = format!(
+        "{layout} sorts names as text and would run it before {lower}, Belay sorts by number and would run it after: give all \
+         versions as many digits"
+    );
+    Some(InvalidFile::LayoutName { file: higher.file_name.clone(), layout, form: rules.form, why })
 }
 
 /// The name of a file with its folder, whichever way it is written.

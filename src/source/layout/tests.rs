@@ -317,6 +317,28 @@ fn a_layout_is_not_guessed_where_two_fit_or_none_does() {
 }
 
 #[test]
+fn a_source_that_its_tool_would_run_in_another_order_is_refused() {
+    let dbmate = "-- migrate:up\nselect 1;";
+    for (layout, lower, higher, text) in [
+        (Layout::Dbmate, "9_a.sql", "10_b.sql", dbmate),
+        (Layout::Dbmate, "1_a.sql", "10_b.sql", dbmate),
+        (Layout::Diesel, "20240101_a/up.sql", "2023-12-31-000000_b/up.sql", UP),
+        (Layout::Prisma, "9_a/migration.sql", "10_b/migration.sql", UP),
+    ] {
+        let told = faults(layout, &[(lower, text), (higher, text)]);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with(higher) && told[0].contains(&format!("would run it before {lower}")), "{told:?}");
+    }
+    for (layout, one, other, text) in [
+        (Layout::Dbmate, "09_a.sql", "10_b.sql", dbmate),
+        (Layout::Diesel, "2024-01-01-000000_a/up.sql", "20240102000000_b/up.sql", UP),
+        (Layout::GolangMigrate, "9_a.up.sql", "10_b.up.sql", UP),
+    ] {
+        assert_eq!(history(layout, &[(one, text), (other, text)]).len(), 2, "{layout:?}");
+    }
+}
+
+#[test]
 fn in_other_layouts_a_rollback_line_is_a_comment() {
     for (layout, name, down) in [
         (Layout::GolangMigrate, "1_a.up.sql", Some("1_a.down.sql")),
