@@ -124,7 +124,7 @@ reasons! {
         "End the sessions that hold them, then set belay.dev/requestedAt.";
     LockLost: Stalled, "The run lost its advisory lock: a script released it. The script was rolled back.",
         "Take pg_advisory_unlock_all and DISCARD out of the script.";
-    ConnectionLost: Stalled, "The server was lost in mid-run, and did not come back within locks.retryFor.",
+    ConnectionLost: Stalled, "The server was lost in mid-run, and did not come back within locks.retryFor; or the connection was lost again and again.",
         "When the server is back, set belay.dev/requestedAt.";
     InDoubt: Stalled, "A statement ran outside a transaction, its answer was lost, and nothing in the database tells whether it was done.",
         "Find out whether it was done, and say so with `belay repair --statement`, as the message shows; then set belay.dev/requestedAt.";

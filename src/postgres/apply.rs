@@ -156,6 +156,7 @@ impl Engine {
     async fn apply_one(&mut self, mut task: Task<'_>) -> Result<(), ApplyError> {
         let patience = Patience::new(self.target.locks.retry_for);
         let heard = self.notices.len();
+        let mut losses = 0;
         loop {
             // Of what is tried again only the last try counts.
             self.notices.truncate(heard);
@@ -191,12 +192,30 @@ impl Engine {
                         if self.recover(&task, backend, stop.error.to_string(), &patience).await? {
                             return Ok(());
                         }
+                        losses += 1;
+                        let pause = retry::reconnect_pause(losses, rand::random());
+                        // The server is there, and has no room for this script.
+                        if !patience.lasts(pause) {
+                            return Err(self.failed(&task, stop));
+                        }
+                        if !pause_unless_cancelled(pause, task.cancel).await {
+                            return Err(self.cancelled(&task, stop.script));
+                        }
                     }
                 },
                 Outcome::Lost { why, committing } => {
                     tracing::warn!(%why, committing, "the connection was lost: the ledger decides");
-                    if self.recover(&task, backend, why, &patience).await? {
+                    if self.recover(&task, backend, why.clone(), &patience).await? {
                         return Ok(());
+                    }
+                    losses += 1;
+                    let pause = retry::reconnect_pause(losses, rand::random());
+                    // Once may happen to a script that takes longer than is tried; again, and it may be the script's doing.
+                    if losses > 1 && !patience.lasts(pause) {
+                        return Err(self.lost_again(&task, &why, losses));
+                    }
+                    if !pause_unless_cancelled(pause, task.cancel).await {
+                        return Err(self.cancelled(&task, 0));
                     }
                 }
             }

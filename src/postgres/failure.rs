@@ -41,6 +41,17 @@ impl Engine {
     pub(super) fn locks_failed(&self, task: &Task<'_>, stop: Stop) -> ApplyError {
         ApplyError::Locks(Box::new(failure(task, &stop, Reason::LockTimeout)))
     }
+
+    /// The connection was lost again and again, though it could be made anew each time.
+    pub(super) fn lost_again(&self, task: &Task<'_>, why: &str, times: u32) -> ApplyError {
+        let script = task.scripts.first().map_or("", |script| script.file_name.as_str());
+        let behind = match task.scripts.len() {
+            0 | 1 => String::new(),
+            scripts => format!(", or in one of the {} behind it", scripts - 1),
+        };
+        let why = format!("{why}, {times} times, in {script}{behind}");
+        PostgresError::Lost { address: self.target.address.clone(), why }.into()
+    }
 }
 
 /// What stopped a transaction, in the server's words, with its place.

@@ -123,6 +123,37 @@ async fn a_server_that_does_not_come_back_ends_the_run_in_time() {
     assert!(!engine.holds_lock());
 }
 
+/// How a script ends that cannot succeed, with a second to try in, and how often it was tried.
+async fn tried(text: &str) -> (ApplyError, u32) {
+    let database = Postgres::shared().database().await;
+    // What a sequence counts, no rollback takes back.
+    database.admin("CREATE SEQUENCE tries; GRANT ALL ON SEQUENCE tries TO PUBLIC").await;
+    let mut target = database.target();
+    target.locks.retry_for = std::time::Duration::from_secs(1);
+    let mut engine = claimed(Engine::connect(target, "belay/test").await.unwrap()).await;
+    let text = format!("SELECT nextval('tries');\n{text}");
+    let applied = tokio::time::timeout(SOON, apply(&mut engine, &[("001_a.sql", &text)])).await;
+    assert_eq!(history(&database).await, "");
+    let tries = database.value("SELECT last_value::text FROM tries").await.unwrap();
+    (applied.expect("it ends").unwrap_err(), tries.parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_script_that_the_server_has_no_room_for_each_time_is_tried_a_few_times_and_ends_with_its_place() {
+    let (error, tries) = tried("DO $$ BEGIN RAISE 'no room' USING ERRCODE = '53200'; END $$;").await;
+    let failure = error.failure();
+    assert_eq!(error.reason(), Reason::ScriptFailed, "{error}");
+    assert_eq!((failure.line, failure.sql_state.as_deref()), (Some(2), Some("53200")), "{failure:?}");
+    assert!(error.is_held() && tries <= 8, "{tries} tries: {error}");
+}
+
+#[tokio::test]
+async fn a_script_that_ends_its_own_session_each_time_is_tried_a_few_times_and_named() {
+    let (error, tries) = tried("SELECT pg_terminate_backend(pg_backend_pid());").await;
+    assert_eq!(error.reason(), Reason::ConnectionLost, "{error}");
+    assert!(error.to_string().contains("001_a.sql") && tries <= 8, "{tries} tries: {error}");
+}
+
 #[tokio::test]
 async fn when_another_run_wrote_to_the_ledger_meanwhile_it_is_read_again_first() {
     let database = Postgres::shared().database().await;
