@@ -22,11 +22,10 @@ use super::quote::{Ident, Literal};
 use super::retry;
 use super::server_error::ServerError;
 use super::session::{Fault, text};
-use super::sqlstate::{LOCK_NOT_AVAILABLE, QUERY_CANCELED, SYNTAX_ERROR};
+use super::sqlstate::{LOCK_NOT_AVAILABLE, NOT_IN_ENCODING, QUERY_CANCELED, SYNTAX_ERROR};
 use super::watch::Watch;
 use crate::api::TransactionMode;
 use crate::plan::PlannedScript;
-use crate::script::Script;
 
 /// How a try ended.
 #[derive(Debug)]
@@ -371,13 +370,14 @@ pub(super) fn stopped(
 ) -> Outcome {
     match task.cancel.is_cancelled() && error.sql_state == QUERY_CANCELED {
         true => Outcome::Cancelled { script: index },
-        false => Outcome::Failed(stop(&task.scripts[index], piece, index, completed, error)),
+        false => Outcome::Failed(stop(task, index, piece, completed, error)),
     }
 }
 
 /// Where a message stopped. The server's position tells the statement better than counting does: a syntax error is
 /// found before the first one runs.
-fn stop(script: &Script, piece: Option<&Piece<'_>>, index: usize, completed: usize, error: ServerError) -> Stop {
+fn stop(task: &Task<'_>, index: usize, piece: Option<&Piece<'_>>, completed: usize, mut error: ServerError) -> Stop {
+    let script = &task.scripts[index];
     let (character, by_count) = match piece {
         Some(Piece::Sql(sql)) => {
             (error.position.and_then(|position| sql.character(script, position)), sql.place(completed))
@@ -395,6 +395,13 @@ fn stop(script: &Script, piece: Option<&Piece<'_>>, index: usize, completed: usi
             let statement = script.statements.len().saturating_sub(1);
             let before = script.statements.last().and_then(|last| script.text.get(..last.range.end));
             StopPlace::Script { statement, character: before.map(|before| before.chars().count() + 1) }
+        }
+        // The message was not even taken: its text is the script's, but for some words.
+        (None, Place::Before) if completed == 0 && NOT_IN_ENCODING.contains(&&*error.sql_state) => {
+            let hint = "The encoding of this database lacks a character of the script, or of its rollback.";
+            error.hint.get_or_insert_with(|| hint.to_owned());
+            let first = if let Unit::Statement { number, .. } = task.unit { number } else { 0 };
+            StopPlace::Script { statement: first, character: None }
         }
         (Some(character), _) => {
             let byte = script.byte_of_char(character);

@@ -29,6 +29,9 @@ pub(super) fn retry(sql_state: &str) -> Retry {
 /// syntax_error.
 pub(super) const SYNTAX_ERROR: &str = "42601";
 
+/// character_not_in_repertoire, untranslatable_character: of a message that the server cannot put into its encoding.
+pub(super) const NOT_IN_ENCODING: [&str; 2] = ["22021", "22P05"];
+
 /// query_canceled: somebody asked for it, or statement_timeout.
 pub(super) const QUERY_CANCELED: &str = "57014";
 

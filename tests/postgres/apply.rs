@@ -1,5 +1,5 @@
 use belay::api::{Reason, TransactionMode};
-use belay::postgres::{ApplyError, Progress};
+use belay::postgres::{ApplyError, Engine, Progress, Target};
 use tokio_util::sync::CancellationToken;
 
 use super::scripts::{apply, apply_as, claimed, run, scripts};
@@ -152,7 +152,7 @@ async fn scripts_run_on_the_search_path_that_was_asked_for() {
     database.admin(&format!("CREATE SCHEMA \"App\" AUTHORIZATION {}", database.role)).await;
     let mut target = database.target();
     target.search_path = vec!["App".into(), "public".into()];
-    let engine = belay::postgres::Engine::connect(target, "belay/test").await.unwrap();
+    let engine = Engine::connect(target, "belay/test").await.unwrap();
     let mut engine = claimed(engine).await;
     let files = [("001_a.sql", "CREATE TABLE a (id int)"), ("002_b.sql", "CREATE TABLE b (id int)")];
     apply(&mut engine, &files).await.unwrap();
@@ -290,4 +290,27 @@ async fn a_script_that_stops_in_mid_statement_is_told_as_its_own_error() {
         assert_eq!((failure.line, failure.statement), (Some(line), Some(statement)), "{text}: {failure:?}");
     }
     assert_eq!(history(&database).await, "");
+}
+
+#[tokio::test]
+async fn a_character_that_the_databases_encoding_lacks_is_the_scripts_own_error() {
+    let server = Postgres::shared();
+    let database = server.database().await;
+    let name = format!("{}_latin1", database.name);
+    let create = format!("CREATE DATABASE {name} OWNER {} ENCODING 'LATIN1' TEMPLATE template0", database.role);
+    database.admin(&create).await;
+    let target = Target::from_url(&database.url.replace(&format!("/{}?", database.name), &format!("/{name}?")));
+    let mut engine = claimed(Engine::connect(target.unwrap(), "belay/test").await.unwrap()).await;
+    let lacks = "SELECT 1;\nCREATE TABLE a (id int); -- \u{20ac}";
+    for (mode, files) in [
+        (TransactionMode::PerScript, vec![("001_a.sql", lacks)]),
+        (TransactionMode::AllPending, vec![("001_b.sql", "SELECT 'é'"), ("002_a.sql", lacks)]),
+    ] {
+        let error = apply_as(&mut engine, &files, mode).await.unwrap_err();
+        let failure = error.failure();
+        assert_eq!((error.reason(), failure.sql_state.as_deref()), (Reason::ScriptFailed, Some("22P05")), "{error}");
+        assert!(error.is_held() && failure.script.as_deref() == files.last().map(|(name, _)| *name), "{error}");
+        assert!(failure.hint.is_some_and(|hint| hint.contains("encoding")), "{error}");
+    }
+    apply(&mut engine, &[("001_a.sql", "CREATE TABLE a (id int); -- é")]).await.unwrap();
 }
