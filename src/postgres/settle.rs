@@ -260,7 +260,8 @@ fn not_among(before: &Value, key: &str) -> String {
     }
 }
 
-/// A name without a schema, as the catalogue has it: in lower case unless it is quoted.
+/// A name without a schema, as the catalogue has it: in lower case unless it is quoted, and no longer than the server
+/// keeps it.
 fn folded(name: &str) -> String {
-    format!("(pg_catalog.parse_ident({}))[1]", Literal(name))
+    format!("(pg_catalog.parse_ident({}))[1]::pg_catalog.name", Literal(name))
 }
