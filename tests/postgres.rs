@@ -29,6 +29,7 @@ mod postgres {
     mod row_security;
     mod scripts;
     mod secrets;
+    mod settled;
     mod standby;
     mod tls;
 }

@@ -43,12 +43,22 @@ impl Engine {
         };
         Ok(match settle {
             Settle::CreateIndex(index) => {
-                let sql = of_indexes(format!("i.indrelid = pg_catalog.to_regclass({})", Literal(&index.table)));
+                let sql = of_indexes(format!("i.indrelid = {}", relation(&index.table)));
                 json!({ "indexes": self.json(sql).await? })
             }
             Settle::Reindex => json!({ "invalid": self.json(of_indexes("NOT i.indisvalid".to_owned())).await? }),
-            Settle::Create(object, name) => json!({ "exists": self.exists(*object, name).await? }),
-            _ => Value::Null,
+            Settle::Create(object, name) | Settle::Drop(object, name) => {
+                json!({ "exists": self.exists(*object, name).await? })
+            }
+            Settle::DropIndexes(names) => {
+                let names: Vec<_> = names.iter().map(|name| format!("{} IS NOT NULL", relation(name))).collect();
+                json!({ "exists": self.shows(names.join(" AND ")).await? })
+            }
+            Settle::Detach { table, partition } => {
+                let sql = format!("EXISTS ({})", inheritance(table, partition));
+                json!({ "exists": self.shows(sql).await? })
+            }
+            Settle::Repeat | Settle::Unknown => Value::Null,
         })
     }
 
@@ -81,19 +91,21 @@ impl Engine {
         patience: Duration,
     ) -> Result<Settled, Fault> {
         let done_if = |done: bool| if done { Settled::Done } else { Settled::NotDone };
+        // A row of an older Belay does not say.
+        let was_there = before.get("exists").and_then(Value::as_bool);
         match settle {
             Settle::Repeat => Ok(Settled::NotDone),
             Settle::Unknown => Ok(Settled::InDoubt),
             Settle::Reindex => self.drop_leftovers(before, patience).await.map(|()| Settled::NotDone),
             Settle::CreateIndex(definition) => self.settle_index(definition, before, patience).await,
-            Settle::DropIndexes(names) => {
-                let names: Vec<_> =
-                    names.iter().map(|name| format!("pg_catalog.to_regclass({}) IS NULL", Literal(name))).collect();
-                self.truth(names.join(" AND ")).await.map(done_if)
+            Settle::Create(object, name) => Ok(done_if(was_there != Some(true) && self.exists(*object, name).await?)),
+            // What was not there is gone without its doing.
+            Settle::DropIndexes(_) | Settle::Drop(..) | Settle::Detach { .. } if was_there == Some(false) => {
+                Ok(Settled::NotDone)
             }
-            Settle::Create(object, name) => {
-                let before = before.get("exists").and_then(Value::as_bool).unwrap_or_default();
-                Ok(done_if(!before && self.exists(*object, name).await?))
+            Settle::DropIndexes(names) => {
+                let names: Vec<_> = names.iter().map(|name| format!("{} IS NULL", relation(name))).collect();
+                self.truth(names.join(" AND ")).await.map(done_if)
             }
             Settle::Drop(object, name) => Ok(done_if(!self.exists(*object, name).await?)),
             Settle::Detach { table, partition } => self.settle_detach(table, partition, patience).await,
@@ -121,10 +133,7 @@ impl Engine {
 
     /// The indexes of a definition's table.
     async fn indexes(&mut self, definition: &IndexDefinition, condition: &str) -> Result<Vec<Index>, Fault> {
-        let sql = format!(
-            "{INDEX} WHERE i.indrelid = pg_catalog.to_regclass({}) AND {condition}",
-            Literal(&definition.table)
-        );
+        let sql = format!("{INDEX} WHERE i.indrelid = {} AND {condition}", relation(&definition.table));
         Ok(self.try_query(sql).await?.iter().map(index).collect())
     }
 
@@ -196,13 +205,7 @@ impl Engine {
     }
 
     async fn settle_detach(&mut self, table: &str, partition: &str, patience: Duration) -> Result<Settled, Fault> {
-        let sql = format!(
-            "SELECT i.inhdetachpending::text FROM pg_catalog.pg_inherits i WHERE i.inhparent = \
-             pg_catalog.to_regclass({}) AND i.inhrelid = pg_catalog.to_regclass({})",
-            Literal(table),
-            Literal(partition)
-        );
-        let rows = self.try_query(sql).await?;
+        let rows = self.try_query(inheritance(table, partition)).await?;
         match rows.first() {
             None => Ok(Settled::Done),
             Some(row) if text(row, 0) == "true" => {
@@ -224,6 +227,14 @@ impl Engine {
             ),
         })
         .await
+    }
+
+    /// Whether the catalogue shows what is to be dropped. What the server will not even look for, it does not drop.
+    async fn shows(&mut self, condition: String) -> Result<bool, Fault> {
+        match self.truth(condition).await {
+            Err(Fault::Server(_)) => Ok(false),
+            answer => answer,
+        }
     }
 
     async fn truth(&mut self, condition: String) -> Result<bool, Fault> {
@@ -264,4 +275,18 @@ fn not_among(before: &Value, key: &str) -> String {
 /// keeps it.
 fn folded(name: &str) -> String {
     format!("(pg_catalog.parse_ident({}))[1]::pg_catalog.name", Literal(name))
+}
+
+/// What a relation's name means on the path that the script has set.
+fn relation(name: &str) -> String {
+    format!("pg_catalog.to_regclass({})", Literal(name))
+}
+
+/// The row that makes one table the other's partition.
+fn inheritance(table: &str, partition: &str) -> String {
+    format!(
+        "SELECT i.inhdetachpending::text FROM pg_catalog.pg_inherits i WHERE i.inhparent = {} AND i.inhrelid = {}",
+        relation(table),
+        relation(partition)
+    )
 }

@@ -24,13 +24,14 @@ pub enum Settle {
     Reindex,
     /// CREATE INDEX CONCURRENTLY: it may have left an invalid index behind.
     CreateIndex(IndexDefinition),
-    /// DROP INDEX CONCURRENTLY: done when none of these is there.
+    /// DROP INDEX CONCURRENTLY: done when none of these is there, and each was before.
     DropIndexes(Vec<String>),
     /// Done when one of this name is there, and was not before.
     Create(Object, String),
-    /// Done when none of this name is there.
+    /// Done when none of this name is there, and one was before.
     Drop(Object, String),
-    /// DETACH PARTITION … CONCURRENTLY: may be left pending, and is then to be finalized.
+    /// DETACH PARTITION … CONCURRENTLY: done when the one is no longer the other's partition, and was
+    /// before. May be left pending, and is then to be finalized.
     Detach { table: String, partition: String },
     /// Nothing in the catalogue tells.
     Unknown,

@@ -14,14 +14,14 @@ use crate::support::{SOON, eventually};
 const CONCURRENTLY: &str = "CREATE INDEX CONCURRENTLY i ON t (a)";
 
 /// A database with a table t of two rows, owned by the role that migrates.
-async fn with_table() -> TestDatabase {
+pub async fn with_table() -> TestDatabase {
     let database = Postgres::shared().database().await;
     let table = "CREATE TABLE t (a int, b int); INSERT INTO t VALUES (1, 1), (1, 2)";
     database.admin(&format!("{table}; ALTER TABLE t OWNER TO {}", database.role)).await;
     database
 }
 
-async fn engine(database: &TestDatabase) -> Engine {
+pub async fn engine(database: &TestDatabase) -> Engine {
     claimed(database.engine().await).await
 }
 
@@ -32,14 +32,14 @@ async fn indexes(database: &TestDatabase) -> String {
     database.value(query).await.unwrap()
 }
 
-async fn statements(database: &TestDatabase) -> String {
+pub async fn statements(database: &TestDatabase) -> String {
     let query = "SELECT coalesce(string_agg(statement || CASE WHEN done_at IS NULL THEN '?' ELSE '' END, ' ' \
                  ORDER BY statement), '') FROM belay.statement";
     database.value(query).await.unwrap()
 }
 
 /// Waits until the role's session, which does not look on from beside, is in this wait.
-async fn waits(database: &TestDatabase, condition: &str) {
+pub async fn waits(database: &TestDatabase, condition: &str) {
     let query = format!(
         "SELECT pid::text FROM pg_stat_activity WHERE usename = '{}' AND state = 'active' AND query LIKE '%CONCURRENTLY%' \
          AND {condition}",
@@ -58,7 +58,7 @@ async fn is_put_away(database: &TestDatabase) {
     eventually("it is put away", SOON, async || database.value(&query).await).await;
 }
 
-async fn kill(database: &TestDatabase) {
+pub async fn kill(database: &TestDatabase) {
     let query = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{}'", database.role);
     database.admin(&query).await;
 }
