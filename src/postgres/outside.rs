@@ -201,8 +201,8 @@ impl Engine {
         if let Some(outcome) = self.enter(task, number).await? {
             return Ok(outcome);
         }
-        let done = match self.settle(settle, before, patience).await {
-            Ok(settled) => settled == Settled::Done,
+        let settled = match self.settle(settle, before, patience).await {
+            Ok(settled) => settled,
             Err(lost @ Fault::Lost { .. }) => return Err(lost),
             Err(Fault::Server(error)) => {
                 // The row stays: the next try finds it, and what is left.
@@ -214,12 +214,14 @@ impl Engine {
                 return Ok(ended);
             }
         };
-        if done {
-            return self.conclude(task, number).await.map(|()| Outcome::Committed);
-        }
-        match self.withdraw(script, number).await {
-            Ok(()) => Ok(ended),
-            Err(error) => Err(Fault::Lost { why: error.to_string() }),
+        match settled {
+            Settled::Done => self.conclude(task, number).await.map(|()| Outcome::Committed),
+            // As above.
+            Settled::Left => Ok(ended),
+            Settled::NotDone | Settled::InDoubt => match self.withdraw(script, number).await {
+                Ok(()) => Ok(ended),
+                Err(error) => Err(Fault::Lost { why: error.to_string() }),
+            },
         }
     }
 
@@ -253,7 +255,7 @@ impl Engine {
                 self.conclude(task, row.number).await.map_err(failed)?;
                 Ok(true)
             }
-            Settled::NotDone => Ok(false),
+            Settled::NotDone | Settled::Left => Ok(false),
             Settled::InDoubt => Err(task.in_doubt(row.number)),
         }
     }

@@ -19,6 +19,8 @@ pub(super) enum Settled {
     Done,
     /// And nothing of it is left: it may be run again.
     NotDone,
+    /// It may be run again, but something that it left could not be put away.
+    Left,
     /// Nobody can tell.
     InDoubt,
 }
@@ -96,7 +98,7 @@ impl Engine {
         match settle {
             Settle::Repeat => Ok(Settled::NotDone),
             Settle::Unknown => Ok(Settled::InDoubt),
-            Settle::Reindex => self.drop_leftovers(before, patience).await.map(|()| Settled::NotDone),
+            Settle::Reindex => self.drop_leftovers(before, patience).await,
             Settle::CreateIndex(definition) => self.settle_index(definition, before, patience).await,
             Settle::Create(object, name) => Ok(done_if(was_there != Some(true) && self.exists(*object, name).await?)),
             // What was not there is gone without its doing.
@@ -164,17 +166,27 @@ impl Engine {
         answer.is_ok_and(|rows| matches!(&rows[..], [one, other] if !text(one, 0).is_empty() && one == other))
     }
 
-    /// REINDEX CONCURRENTLY builds beside the old index, under its name with _ccnew or _ccold behind it.
-    async fn drop_leftovers(&mut self, before: &Value, patience: Duration) -> Result<(), Fault> {
+    /// REINDEX CONCURRENTLY builds beside the old index, under its name with _ccnew or _ccold behind it. Those of TOAST
+    /// tables are nobody's to lock or to drop: the server passes over them when it is run again.
+    async fn drop_leftovers(&mut self, before: &Value, patience: Duration) -> Result<Settled, Fault> {
         let sql = format!(
-            "{INDEX} WHERE NOT i.indisvalid AND c.relname ~ '_cc(new|old)[0-9]*$' AND {}",
+            "{INDEX} WHERE NOT i.indisvalid AND c.relname ~ '_cc(new|old)[0-9]*$' AND t.relkind <> 't' AND {}",
             not_among(before, "invalid")
         );
         let left: Vec<_> = self.try_query(sql).await?.iter().map(index).collect();
+        let mut settled = Settled::NotDone;
         for index in &left {
-            self.drop_invalid(index, patience).await?;
+            match self.drop_invalid(index, patience).await {
+                Ok(_) => {}
+                // It may be of somebody else's REINDEX, and is in the way of nothing.
+                Err(Fault::Server(error)) => {
+                    tracing::warn!(index = index.name, "an invalid index could not be dropped: {error}");
+                    settled = Settled::Left;
+                }
+                Err(lost) => return Err(lost),
+            }
         }
-        Ok(())
+        Ok(settled)
     }
 
     /// Drops an invalid index. Not dropped, so false, when it is valid after all: somebody was still building it, which

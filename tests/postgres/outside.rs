@@ -49,7 +49,7 @@ pub async fn waits(database: &TestDatabase, condition: &str) {
 }
 
 /// Waits until an invalid index is being dropped, which waits for the same old transactions as its build did.
-async fn is_put_away(database: &TestDatabase) {
+pub async fn is_put_away(database: &TestDatabase) {
     let query = format!(
         "SELECT pid::text FROM pg_stat_activity WHERE usename = '{}' AND query LIKE 'DROP INDEX CONCURRENTLY%' \
          AND state = 'active'",

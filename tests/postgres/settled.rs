@@ -1,11 +1,13 @@
 //! Statements that ended outside a transaction without an answer, or with an error: whether they were done, and what they
 //! left.
 
-use belay::api::Reason;
+use belay::api::{Reason, TransactionMode};
+use belay::postgres::{ApplyError, Engine};
+use tokio_util::sync::CancellationToken;
 
 use super::apply::{exists, history};
-use super::outside::{engine, kill, statements, waits, with_table};
-use super::scripts::apply;
+use super::outside::{engine, is_put_away, kill, statements, waits, with_table};
+use super::scripts::{apply, run, scripts};
 use crate::support::postgres::{Postgres, TestDatabase};
 use crate::support::{SOON, eventually};
 
@@ -80,4 +82,72 @@ async fn an_index_whose_drop_was_never_answered_is_dropped_if_it_was_there_befor
         apply(&mut engine(&database).await, &files).await.unwrap();
         assert_eq!((history(&database).await.as_str(), statements(&database).await.as_str()), ("001", "1"));
     }
+}
+
+const REBUILD: [(&str, &str); 1] = [("001_o.sql", "REINDEX TABLE CONCURRENTLY orders")];
+
+/// Rebuilds the indexes of a table that has a TOAST table, and cuts that off by half.
+async fn rebuild(
+    cut_off: impl AsyncFnOnce(&TestDatabase, &CancellationToken),
+) -> (TestDatabase, Engine, Result<(), ApplyError>) {
+    let database = with("CREATE TABLE orders (id int PRIMARY KEY, note text)").await;
+    let mut engine = engine(&database).await;
+    let mut old = database.superuser().await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE orders IN ROW EXCLUSIVE MODE").execute(&mut old).await.unwrap();
+    let (scripts, run, cancel) = (scripts(&REBUILD), run(), CancellationToken::new());
+    let lose = async {
+        waits(&database, "wait_event_type = 'Lock'").await;
+        let left = "SELECT string_agg(n.nspname, ' ' ORDER BY n.nspname) FROM pg_index i \
+                    JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
+                    WHERE NOT i.indisvalid";
+        assert_eq!(database.value(left).await.as_deref(), Some("pg_toast public"));
+        cut_off(&database, &cancel).await;
+        is_put_away(&database).await;
+        sqlx::raw_sql("COMMIT").execute(&mut old).await.unwrap();
+    };
+    let applied = engine.apply(&scripts, TransactionMode::PerScript, &run, &|_| {}, &cancel);
+    let (applied, ()) = tokio::join!(applied, lose);
+    assert!(exists(&database, "orders_pkey").await && !exists(&database, "orders_pkey_ccnew").await);
+    (database, engine, applied)
+}
+
+/// What looks like the leavings of a rebuild, on a table that the role may not even lock.
+async fn leave_another(database: &TestDatabase) {
+    database.admin("CREATE TABLE a (id int); INSERT INTO a VALUES (1), (1)").await;
+    let build = "CREATE UNIQUE INDEX CONCURRENTLY a_ccnew ON a (id)";
+    sqlx::raw_sql(build).execute(&mut database.superuser().await).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_rebuild_that_was_cut_off_is_done_again_and_what_it_left_on_a_toast_table_is_in_nobodys_way() {
+    let (database, _, applied) = rebuild(async |database, _| kill(database).await).await;
+    applied.unwrap();
+    assert_eq!(history(&database).await, "001");
+}
+
+#[tokio::test]
+async fn what_cannot_be_put_away_after_a_rebuild_keeps_neither_the_rest_from_it_nor_the_rebuild_from_being_done() {
+    let (database, _, applied) = rebuild(async |database, _| {
+        leave_another(database).await;
+        kill(database).await;
+    })
+    .await;
+    applied.unwrap();
+    assert_eq!(history(&database).await, "001");
+    assert!(exists(&database, "a_ccnew").await);
+}
+
+#[tokio::test]
+async fn what_a_cancelled_rebuild_could_not_put_away_the_next_run_does() {
+    let (database, mut engine, applied) = rebuild(async |database, cancel| {
+        leave_another(database).await;
+        cancel.cancel();
+    })
+    .await;
+    let error = applied.unwrap_err();
+    assert!(matches!(&error, ApplyError::Cancelled { .. }), "{error}");
+    assert_eq!(statements(&database).await, "1?");
+    database.admin(&format!("ALTER TABLE a OWNER TO {}", database.role)).await;
+    apply(&mut engine, &REBUILD).await.unwrap();
+    assert_eq!((history(&database).await.as_str(), exists(&database, "a_ccnew").await), ("001", false));
 }
