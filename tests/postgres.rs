@@ -10,6 +10,7 @@ mod postgres {
     mod connect;
     mod copy;
     mod corpus;
+    mod dates;
     mod effect_examples;
     mod effects;
     mod failover;

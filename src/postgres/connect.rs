@@ -5,6 +5,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnection, PgDatabaseError};
 use sqlx::{ConnectOptions, Error};
 
+use super::dates;
 use super::error::PostgresError;
 use super::pooler;
 use super::quote::Ident;
@@ -93,6 +94,8 @@ pub(super) struct Connected {
     pub options_taken: bool,
     /// A transaction_timeout (from PostgreSQL 17 on) is to be SET off.
     pub transaction_timeout: bool,
+    /// How dates are read, as far as it is to be SET for scripts: see [`dates`].
+    pub dates: Vec<String>,
 }
 
 /// `belay/<run>/<ns>/<name>`, cut where the server would, but never inside a character.
@@ -138,6 +141,7 @@ pub(super) async fn connect(target: &Target, application: &str) -> Result<Connec
         deadlock_timeout: seen.deadlock_timeout,
         options_taken,
         transaction_timeout: seen.transaction_timeout,
+        dates: seen.dates,
     })
 }
 
@@ -173,9 +177,10 @@ struct Seen {
     check_interval: String,
     deadlock_timeout: Duration,
     transaction_timeout: bool,
+    dates: Vec<String>,
 }
 
-/// All that is asked of a fresh connection, in one message.
+/// All that is asked of a fresh connection, in one message, or a second one of those who may read the server's files.
 async fn look(connection: &mut PgConnection) -> Result<Seen, Fault> {
     const SYSTEM: &str = "(SELECT system_identifier::text FROM pg_catalog.pg_control_system())";
     let question = |system: &str| {
@@ -184,9 +189,11 @@ async fn look(connection: &mut PgConnection) -> Result<Seen, Fault> {
              current_setting('server_version'), pg_catalog.pg_is_in_recovery()::text, \
              current_setting('transaction_read_only'), \
              coalesce(current_setting('client_connection_check_interval', true), ''), d.datname::text, d.oid::text, \
-             {system}, current_setting('deadlock_timeout'), coalesce(current_setting('transaction_timeout', true), '0') \
+             {system}, current_setting('deadlock_timeout'), coalesce(current_setting('transaction_timeout', true), '0'), \
+             {dates} \
              FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) a \
-             JOIN pg_catalog.pg_database d ON d.oid = a.datid"
+             JOIN pg_catalog.pg_database d ON d.oid = a.datid",
+            dates = dates::columns(),
         )
     };
     let rows = match query(connection, question(SYSTEM)).await {
@@ -213,6 +220,7 @@ async fn look(connection: &mut PgConnection) -> Result<Seen, Fault> {
         check_interval: text(row, 6).to_owned(),
         deadlock_timeout: guc_duration(text(row, 10)).unwrap_or(Duration::from_secs(1)),
         transaction_timeout: text(row, 11) != "0",
+        dates: dates::settings(connection, row.get(12..).unwrap_or_default()).await?,
     })
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::connect::{self, Connected, Identity};
+use super::dates;
 use super::error::PostgresError;
 use super::failpoint;
 use super::notice::Notice;
@@ -41,6 +42,8 @@ pub struct Engine {
     pub(super) deadlock_timeout: Duration,
     pub(super) options_taken: bool,
     pub(super) transaction_timeout: bool,
+    /// See [`super::dates`].
+    pub(super) dates: Vec<String>,
     pub(super) locked: bool,
     /// What the server said beside its answers, since the last run began.
     pub(super) notices: Vec<Notice>,
@@ -70,6 +73,7 @@ impl Engine {
             deadlock_timeout: connected.deadlock_timeout,
             options_taken: connected.options_taken,
             transaction_timeout: connected.transaction_timeout,
+            dates: connected.dates.clone(),
             locked: false,
             notices: Vec::new(),
             ledger: None,
@@ -91,6 +95,7 @@ impl Engine {
         }
         self.options_taken = connected.options_taken;
         self.transaction_timeout = connected.transaction_timeout;
+        self.dates = connected.dates.clone();
         self.deadlock_timeout = connected.deadlock_timeout;
         self.set_up(connected).await
     }
@@ -125,7 +130,12 @@ impl Engine {
 
     /// What holds when Belay's own SQL runs: every name is qualified, and nothing that a script left behind matters.
     pub(super) fn own_settings(&self) -> Vec<String> {
-        let mut settings = self.clean_settings();
+        let mut settings = self.role();
+        settings.extend(self.reset_all());
+        if !self.options_taken {
+            // Behind a pooler RESET ALL goes back to what the server has set.
+            settings.extend(dates::as_sent());
+        }
         settings.extend([
             // A ledger that somebody locked is an error, not a hang.
             "SET lock_timeout = '10s'".to_owned(),
@@ -170,8 +180,15 @@ impl Engine {
         settings
     }
 
-    /// The settings that a session began with. Not the role: it is none of those.
+    /// The settings that any client's session begins with. Not the role: it is none of those.
     pub(super) fn reset(&self) -> Vec<String> {
+        let mut settings = self.reset_all();
+        settings.extend(self.dates.iter().cloned());
+        settings
+    }
+
+    /// The settings that this session began with.
+    fn reset_all(&self) -> Vec<String> {
         let mut settings = vec!["RESET ALL".to_owned()];
         if !self.options_taken {
             settings.extend(connect::settings(&self.target.locks).map(|(name, value)| format!("SET {name} = {value}")));

@@ -21,6 +21,7 @@ mod check;
 mod claim;
 mod client_certificate;
 mod connect;
+mod dates;
 mod engine;
 mod error;
 mod failpoint;
