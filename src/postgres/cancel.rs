@@ -6,22 +6,24 @@ use std::time::Duration;
 use sqlx::Connection;
 
 use super::connect::open;
-use super::quote::Literal;
-use super::session::{Backend, query};
+use super::session::{Backend, as_login, query};
 use super::target::Target;
 
 /// A cancel that comes between two statements of a message hits nothing: it is sent again this often.
 const AGAIN: Duration = Duration::from_millis(250);
 
-/// Cancels what `backend` runs, again and again until it is dropped. As the login itself, because after SET ROLE the
-/// right to cancel would be the role's.
-pub(super) async fn cancel_until_dropped(target: &Target, application: &str, backend: &Backend) -> ! {
+/// Asks the server to cancel what `backend` runs.
+pub(super) fn cancel(backend: &Backend) -> String {
     let sql = format!(
-        "SELECT pg_catalog.pg_cancel_backend(a.pid) FROM pg_catalog.pg_stat_activity a WHERE a.pid = {} \
-         AND a.backend_start = {}::timestamptz",
-        backend.pid,
-        Literal(&backend.started)
+        "SELECT pg_catalog.pg_cancel_backend(a.pid) FROM pg_catalog.pg_stat_activity a WHERE {}",
+        backend.is_it()
     );
+    as_login(&sql)
+}
+
+/// Cancels what `backend` runs, again and again until it is dropped.
+pub(super) async fn cancel_until_dropped(target: &Target, application: &str, backend: &Backend) -> ! {
+    let sql = cancel(backend);
     loop {
         match open(target, application, false).await {
             Ok(mut connection) => {

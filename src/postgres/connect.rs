@@ -11,7 +11,7 @@ use super::pooler;
 use super::quote::Ident;
 use super::retry;
 use super::server_error::ServerError;
-use super::session::{Backend, Fault, Row, Session, query, text};
+use super::session::{Backend, Fault, Row, Session, as_login, query, text};
 use super::target::{Address, Locks, Target, TargetError};
 use super::tls;
 
@@ -135,8 +135,13 @@ pub(super) async fn connect(target: &Target, application: &str) -> Result<Connec
             why: "default_transaction_read_only is on for the server, the database or the login",
         });
     }
+    let mut backend = seen.backend;
+    if backend.started.is_empty() {
+        // Hidden from the role that the login takes at each start.
+        backend.started = started(&mut connection).await.map_err(|fault| lost(&target.address, fault))?;
+    }
     Ok(Connected {
-        session: Session { connection, backend: seen.backend, plain: false, prepared: None },
+        session: Session { connection, backend, plain: false, prepared: None },
         identity: seen.identity,
         deadlock_timeout: seen.deadlock_timeout,
         options_taken,
@@ -222,6 +227,13 @@ async fn look(connection: &mut PgConnection) -> Result<Seen, Fault> {
         transaction_timeout: text(row, 11) != "0",
         dates: dates::settings(connection, row.get(12..).unwrap_or_default()).await?,
     })
+}
+
+/// When the session began, as only the login may see it.
+async fn started(connection: &mut PgConnection) -> Result<String, Fault> {
+    let sql = "SELECT a.backend_start::text FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) a";
+    let rows = query(connection, as_login(sql)).await?;
+    Ok(rows.first().map(|row| text(row, 0).to_owned()).unwrap_or_default())
 }
 
 /// A setting of time as the server shows it: `1s`, `1500ms`, `2min`.

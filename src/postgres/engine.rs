@@ -9,9 +9,9 @@ use super::dates;
 use super::error::PostgresError;
 use super::failpoint;
 use super::notice::Notice;
-use super::quote::{Ident, Literal, Path};
+use super::quote::{Ident, Path};
 use super::retry;
-use super::session::{Backend, Fault, Row, Session, text};
+use super::session::{Backend, Fault, Row, Session, as_login, text};
 use super::target::Target;
 
 /// The advisory lock of a database that Belay migrates: one constant, in every PostgreSQL database. `belay` in
@@ -316,7 +316,7 @@ impl Engine {
              WHERE {} LIMIT 1",
             self.is_lock("l")
         );
-        let rows = self.query("looking for the lock's holder", sql).await?;
+        let rows = self.query("looking for the lock's holder", as_login(&sql)).await?;
         Ok(rows.first().map(|row| Holder {
             pid: text(row, 0).parse().unwrap_or_default(),
             user: text(row, 1).to_owned(),
@@ -357,24 +357,18 @@ impl Engine {
 
     /// Whether a backend that was ours still lives.
     pub(super) async fn is_alive(&mut self, backend: &Backend) -> Result<bool, PostgresError> {
-        let sql = format!(
-            "SELECT FROM pg_catalog.pg_stat_activity a WHERE a.pid = {} AND a.backend_start = {}::timestamptz",
-            backend.pid,
-            Literal(&backend.started)
-        );
-        Ok(!self.query("looking for the lost session", sql).await?.is_empty())
+        let sql = format!("SELECT FROM pg_catalog.pg_stat_activity a WHERE {}", backend.is_it());
+        Ok(!self.query("looking for the lost session", as_login(&sql)).await?.is_empty())
     }
 
     /// Ends a backend that was ours and whose connection is lost. Whether it had committed, the ledger says.
     pub(super) async fn end(&mut self, backend: &Backend) -> Result<(), PostgresError> {
         let sql = format!(
-            "SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a \
-             WHERE a.pid = {} AND a.backend_start = {}::timestamptz",
-            backend.pid,
-            Literal(&backend.started)
+            "SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a WHERE {}",
+            backend.is_it()
         );
         // Not allowed is not needed: the server finds out by itself that its client is gone.
-        match self.query("ending the lost session", sql).await {
+        match self.query("ending the lost session", as_login(&sql)).await {
             Ok(_) | Err(PostgresError::Server { .. }) => Ok(()),
             Err(error) => Err(error),
         }

@@ -9,6 +9,7 @@ use futures::TryStreamExt;
 use sqlx::postgres::{PgConnection, PgDatabaseError, PgRow, PgSeverity};
 use sqlx::{AssertSqlSafe, Connection, Either, Row as _};
 
+use super::quote::Literal;
 use super::server_error::ServerError;
 
 /// The most that a message of Belay's own may take: none waits for a lock that a script would.
@@ -59,6 +60,20 @@ pub(super) struct Backend {
     pub pid: i32,
     /// As timestamptz, in text.
     pub started: String,
+}
+
+impl Backend {
+    /// A condition on a row of pg_stat_activity `a`: it is this one. To be asked [`as_login`].
+    pub fn is_it(&self) -> String {
+        format!("a.pid = {} AND a.backend_start = {}::timestamptz", self.pid, Literal(&self.started))
+    }
+}
+
+/// A question, as a whole message, that is asked as the login itself: whatever role it is in, and be it one that it takes at
+/// each start (ALTER ROLE … SET role). Another role may neither see when a session of the login's began nor cancel what it runs.
+pub(super) fn as_login(sql: &str) -> String {
+    // A message is a transaction: behind it the role is as before.
+    format!("SET LOCAL ROLE NONE;{sql}")
 }
 
 impl Session {

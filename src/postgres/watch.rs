@@ -12,10 +12,11 @@ use std::time::Duration;
 use sqlx::postgres::PgConnection;
 
 use super::blocker::{Blocker, Deed, question};
+use super::cancel::cancel;
 use super::connect::open;
-use super::quote::{Literal, Path};
+use super::quote::Path;
 use super::retry::Waits;
-use super::session::{Backend, Fault, Row, query, text};
+use super::session::{Backend, Fault, Row, as_login, query, text};
 use super::target::Target;
 
 /// A message that takes less than this is not looked at.
@@ -41,7 +42,8 @@ pub(super) struct Look {
     pub too_long: bool,
 }
 
-/// The connection beside a script's. Never does SET ROLE: pg_cancel_backend would then be refused.
+/// The connection beside a script's. It asks as the login, never as the role that migrates: pg_cancel_backend would then be
+/// refused.
 pub(super) struct Watch<'a> {
     target: &'a Target,
     application: &'a str,
@@ -83,7 +85,7 @@ impl<'a> Watch<'a> {
                     let too_long = look.too_long;
                     saw(look);
                     match too_long {
-                        true => drop(self.ask(self.cancel()).await),
+                        true => drop(self.ask(cancel(self.backend)).await),
                         false => pause = pause.min(self.limit.saturating_sub(waited) + Duration::from_millis(5)),
                     }
                 }
@@ -94,14 +96,6 @@ impl<'a> Watch<'a> {
             }
             tokio::time::sleep(pause).await;
         }
-    }
-
-    fn cancel(&self) -> String {
-        format!("SELECT pg_catalog.pg_cancel_backend(a.pid) FROM pg_catalog.pg_stat_activity a WHERE {}", self.is_it())
-    }
-
-    fn is_it(&self) -> String {
-        format!("a.pid = {} AND a.backend_start = {}::timestamptz", self.backend.pid, Literal(&self.backend.started))
     }
 
     async fn ask(&mut self, sql: String) -> Result<Vec<Row>, Fault> {
@@ -124,7 +118,7 @@ impl<'a> Watch<'a> {
 
     /// What there is to see, and how long it has waited in all. None: the session is gone.
     async fn look(&mut self) -> Result<Option<(Look, Duration)>, Fault> {
-        let rows = self.ask(question(&self.is_it())).await?;
+        let rows = self.ask(as_login(&question(&self.backend.is_it()))).await?;
         let Some(first) = rows.first() else { return Ok(None) };
         let mut blockers: Vec<_> = rows.iter().filter_map(|row| Blocker::read(row, self.target.user())).collect();
         for blocker in &mut blockers {
@@ -156,7 +150,7 @@ impl<'a> Watch<'a> {
             // Noted before: when it works, the script goes on at once, and nobody is here any more to hear the answer.
             deeds().push(Deed { act, blocker: blocker.clone(), confirmed: false });
         }
-        let answer = self.ask(self.target.blockers.sql(act, blocker, self.backend)).await;
+        let answer = self.ask(as_login(&self.target.blockers.sql(act, blocker, self.backend))).await;
         let done = answer.as_ref().is_ok_and(|rows| rows.first().is_some_and(|row| text(row, 0) == "true"));
         let mut deeds = deeds();
         let noted = deeds.iter().position(|deed| !deed.confirmed && deed.blocker.session() == session);

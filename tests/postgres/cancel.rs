@@ -7,22 +7,27 @@ use tokio_util::sync::CancellationToken;
 use super::apply::{exists, history};
 use super::scripts::{claimed, run, scripts};
 use crate::support::SOON;
-use crate::support::postgres::Postgres;
+use crate::support::postgres::{Postgres, TestDatabase};
 use crate::support::proxy::{AtCommit, Proxy};
 
 #[tokio::test]
 async fn a_cancel_stops_the_statement_that_runs_and_rolls_back() {
     let database = Postgres::shared().database().await;
-    let role = format!("{}_app", database.name);
-    database
-        .admin(&format!(
-            "CREATE ROLE {role}; GRANT {role} TO {}; GRANT CREATE ON DATABASE {} TO {role}; GRANT ALL ON SCHEMA public TO {role}",
-            database.role, database.name
-        ))
-        .await;
     let mut target = database.target();
     // After SET ROLE the right to cancel would be the role's, which has none.
-    target.role = Some(role);
+    target.role = Some(database.application_role().await);
+    stops_and_rolls_back(&database, target).await;
+}
+
+#[tokio::test]
+async fn a_cancel_stops_what_runs_also_when_the_login_takes_a_role_at_each_start() {
+    let database = Postgres::shared().database().await;
+    let role = database.application_role().await;
+    database.admin(&format!("ALTER ROLE {} SET role = {role}", database.role)).await;
+    stops_and_rolls_back(&database, database.target()).await;
+}
+
+async fn stops_and_rolls_back(database: &TestDatabase, target: Target) {
     let mut engine = claimed(Engine::connect(target, "belay/test").await.unwrap()).await;
     let cancel = CancellationToken::new();
     let tell = |at: Progress<'_>| {
@@ -36,7 +41,7 @@ async fn a_cancel_stops_the_statement_that_runs_and_rolls_back() {
     let error = tokio::time::timeout(SOON, applied).await.expect("it stops").unwrap_err();
     assert_eq!(error.reason(), Reason::Cancelled);
     assert!(matches!(&error, ApplyError::Cancelled { script: Some(script), .. } if script == "001_a.sql"), "{error:?}");
-    assert!(!exists(&database, "a").await);
+    assert!(!exists(database, "a").await);
     // The connection and the lock are as before.
     assert!(engine.holds_lock());
     assert!(engine.ledger().await.unwrap().rows.is_empty());

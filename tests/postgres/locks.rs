@@ -81,6 +81,20 @@ async fn a_script_that_lost_a_deadlock_is_tried_again() {
 async fn a_script_that_disarms_lock_timeout_is_stopped_all_the_same_and_its_blocker_is_shown() {
     let database = Postgres::shared().database().await;
     database.admin(&format!("CREATE TABLE a (id int); ALTER TABLE a OWNER TO {}", database.role)).await;
+    stops_and_shows_the_blocker(&database).await;
+}
+
+#[tokio::test]
+async fn a_blocker_is_seen_and_its_wait_is_bounded_also_when_the_login_takes_a_role_at_each_start() {
+    let database = Postgres::shared().database().await;
+    let role = database.application_role().await;
+    let taken = format!("ALTER ROLE {} SET role = {role}", database.role);
+    database.admin(&format!("CREATE TABLE a (id int); ALTER TABLE a OWNER TO {role}; {taken}")).await;
+    stops_and_shows_the_blocker(&database).await;
+}
+
+/// Applies a script that disarms lock_timeout, and waits for a table a that somebody reads.
+async fn stops_and_shows_the_blocker(database: &TestDatabase) {
     let mut target = database.target();
     target.locks =
         Locks { retry_for: Duration::from_secs(1), lock_timeout: Duration::from_millis(100), ..Locks::default() };

@@ -198,6 +198,42 @@ async fn a_connection_that_fell_silent_is_noticed_from_beside() {
 }
 
 #[tokio::test]
+async fn a_session_that_outlived_its_connection_is_ended_before_its_script_is_tried_again() {
+    let database = Postgres::shared().database().await;
+    counter(&database).await;
+    let role = database.application_role().await;
+    // The first try releases the lock, so that the lock alone does not keep a second one away from it.
+    database
+        .admin(
+            "CREATE SEQUENCE tries; GRANT ALL ON SEQUENCE tries TO PUBLIC; CREATE FUNCTION release() RETURNS trigger LANGUAGE plpgsql \
+             AS $$ BEGIN IF nextval('tries') = 1 THEN PERFORM pg_advisory_unlock_all(); END IF; RETURN NULL; END $$; \
+             CREATE TRIGGER release AFTER INSERT ON ran EXECUTE FUNCTION release()",
+        )
+        .await;
+    let proxy = Proxy::start(Postgres::shared().port, AtCommit::Pass).await;
+    let url = database.url.replace(&Postgres::shared().port.to_string(), &proxy.port.to_string());
+    let mut target = Target::from_url(&url).unwrap();
+    // It may not see the login's sessions.
+    target.role = Some(role);
+    let mut engine = claimed(Engine::connect(target, "belay/test").await.unwrap()).await;
+    let sessions = format!("FROM pg_stat_activity WHERE usename = '{}'", database.role);
+    let cut = async || {
+        let at_gate = format!("SELECT pid::text {sessions} AND wait_event = 'PgSleep'");
+        let orphan = eventually("it is at the gate", SOON, async || database.value(&at_gate).await).await;
+        proxy.cut(true);
+        let second = format!(
+            "SELECT (count(*) FILTER (WHERE pid = {orphan}))::text {sessions} \
+             HAVING bool_or(pid <> {orphan} AND wait_event = 'PgSleep')"
+        );
+        let living = eventually("it is tried again", SOON, async || database.value(&second).await).await;
+        assert_eq!(living, "0", "both are at work");
+        database.admin("INSERT INTO gate VALUES (true)").await;
+    };
+    apply_and(&mut engine, TransactionMode::PerScript, cut).await.unwrap();
+    assert_eq!((history(&database).await.as_str(), ran(&database).await.as_str()), ("001 002", "2"));
+}
+
+#[tokio::test]
 async fn the_server_is_told_at_startup_to_notice_a_dead_client_soon() {
     let database = Postgres::shared().database().await;
     let mut engine = claimed(database.engine().await).await;

@@ -233,6 +233,17 @@ impl TestDatabase {
         Target::from_url(&self.url).expect("a target")
     }
 
+    /// A role that the owner may take, and that may do as much here.
+    pub async fn application_role(&self) -> String {
+        let (role, login, name) = (format!("{}_app", self.name), &self.role, &self.name);
+        self.admin(&format!(
+            "CREATE ROLE {role}; GRANT {role} TO {login}; GRANT CREATE ON DATABASE {name} TO {role}; \
+             GRANT ALL ON SCHEMA public TO {role}"
+        ))
+        .await;
+        role
+    }
+
     /// Belay's connection, without the lock.
     pub async fn engine(&self) -> Engine {
         Engine::connect(self.target(), "belay/test").await.expect("an engine")

@@ -31,6 +31,8 @@ struct State {
     at_commit: AtCommit,
     done: AtomicBool,
     silent: Notify,
+    cut: Notify,
+    orphans: AtomicBool,
     reached: Notify,
     released: Notify,
 }
@@ -44,6 +46,8 @@ impl Proxy {
             at_commit,
             done: AtomicBool::new(false),
             silent: Notify::new(),
+            cut: Notify::new(),
+            orphans: AtomicBool::new(false),
             reached: Notify::new(),
             released: Notify::new(),
         });
@@ -60,6 +64,12 @@ impl Proxy {
     /// firewall does that has forgotten them. Those of the client stay open, and hear nothing. New ones work.
     pub fn silence(&self) {
         self.state.silent.notify_waiters();
+    }
+
+    /// Breaks the connections that there are. `orphans`: the server is not told, and its ends of them live on. New ones work.
+    pub fn cut(&self, orphans: bool) {
+        self.state.orphans.store(orphans, Ordering::SeqCst);
+        self.state.cut.notify_waiters();
     }
 
     /// Sends new connections to the server on this port, as a service does whose primary has changed.
@@ -82,11 +92,19 @@ async fn relay(mut client: TcpStream, state: Arc<State>) -> std::io::Result<()> 
     let mut server = TcpStream::connect(("127.0.0.1", state.server.load(Ordering::SeqCst))).await?;
     let (mut up, mut down) = (vec![0; 65536], vec![0; 65536]);
     let mut silent = std::pin::pin!(state.silent.notified());
+    let mut cut = std::pin::pin!(state.cut.notified());
     loop {
         tokio::select! {
             () = &mut silent => {
                 drop(server);
                 let () = std::future::pending().await;
+                return Ok(());
+            }
+            () = &mut cut => {
+                drop(client);
+                if state.orphans.load(Ordering::SeqCst) {
+                    let () = std::future::pending().await;
+                }
                 return Ok(());
             }
             read = client.read(&mut up) => {
