@@ -361,10 +361,12 @@ impl Engine {
         Ok(!self.query("looking for the lost session", as_login(&sql)).await?.is_empty())
     }
 
-    /// Ends a backend that was ours and whose connection is lost. Whether it had committed, the ledger says.
+    /// Ends a backend that was ours and whose connection is lost. Whether it had committed, the ledger says. One that commits
+    /// is waited for: it may wait for a synchronous standby, and to end that would make its rows count before they are safe.
     pub(super) async fn end(&mut self, backend: &Backend) -> Result<(), PostgresError> {
         let sql = format!(
-            "SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a WHERE {}",
+            "SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a WHERE {} AND NOT \
+             coalesce(a.state = 'active' AND (a.query LIKE 'COMMIT%' OR a.wait_event = 'SyncRep'), false)",
             backend.is_it()
         );
         // Not allowed is not needed: the server finds out by itself that its client is gone.

@@ -1,4 +1,4 @@
-//! Another server takes over in the middle of a run: a real standby, promoted.
+//! Another server takes over in the middle of a run: a real standby, promoted. Or a commit waits for one that is away.
 
 use belay::api::{Reason, TransactionMode};
 use belay::postgres::{ApplyError, Engine, Progress, Target};
@@ -115,4 +115,53 @@ async fn at_a_server_that_took_over_without_the_last_commits_nothing_more_is_don
     assert!(error.to_string().contains("lost scripts that were applied"), "{error}");
     assert_eq!(history(&database).await, "", "the first script is gone, and the second was not run without it");
     assert_eq!(database.value("SELECT count(*)::text FROM ran").await.as_deref(), Some("0"));
+}
+
+#[tokio::test]
+async fn a_commit_that_waits_for_a_standby_is_waited_for_also_when_its_connection_is_lost() {
+    let primary = Postgres::start_with(&["wal_level = replica", "max_wal_senders = 4"]);
+    let database = primary.database().await;
+    database.admin("CREATE TABLE ran (id int); GRANT ALL ON ran TO PUBLIC; CREATE TABLE gate ()").await;
+    database.admin("GRANT ALL ON gate TO PUBLIC").await;
+    let proxy = Proxy::start(primary.port, AtCommit::Pass).await;
+    let url = database.url.replace(&primary.port.to_string(), &proxy.port.to_string());
+    let mut engine = claimed(Engine::connect(Target::from_url(&url).unwrap(), "belay/test").await.unwrap()).await;
+    let waiting = |pid: &str| {
+        format!(
+            "SELECT pid::text FROM pg_stat_activity WHERE usename = '{}' AND pid::text LIKE '{pid}' AND wait_event = 'SyncRep'",
+            database.role
+        )
+    };
+
+    let (applied, ()) = apply_and(&mut engine, async || {
+        // A standby that is away.
+        database.admin("ALTER SYSTEM SET synchronous_standby_names = 'away'").await;
+        database.admin("SELECT pg_reload_conf()").await;
+        let mut beside = database.superuser().await;
+        let beside = sqlx::raw_sql("CREATE TABLE beside ()").execute(&mut beside);
+        let opened = async {
+            let heard = "SELECT pid::text FROM pg_stat_activity WHERE query LIKE 'CREATE TABLE beside%' AND wait_event = 'SyncRep'";
+            eventually("the server waits for it", SOON, async || database.value(heard).await).await;
+            database.admin("SET synchronous_commit = local; INSERT INTO gate DEFAULT VALUES").await;
+            let old = eventually("the commit waits", SOON, async || database.value(&waiting("%")).await).await;
+            proxy.cut(false);
+            // Belay is there again, and has tried for the lock.
+            let tried = format!(
+                "SELECT max(query_start)::text FROM pg_stat_activity WHERE usename = '{}' AND query LIKE '%pg_try_advisory_lock%'",
+                database.role
+            );
+            let first = eventually("it is back", SOON, async || database.value(&tried).await).await;
+            eventually("it tries again", SOON, async || database.value(&tried).await.filter(|at| *at != first)).await;
+            assert_eq!(database.value(&waiting(&old)).await, Some(old), "the commit is still on its way");
+            assert_eq!(history(&database).await, "001");
+            database.admin("ALTER SYSTEM RESET synchronous_standby_names").await;
+            database.admin("SELECT pg_reload_conf()").await;
+        };
+        tokio::join!(async { beside.await.map(drop).unwrap() }, opened);
+    })
+    .await;
+    applied.unwrap();
+    assert_eq!(history(&database).await, "001 002 003");
+    let ran = database.value("SELECT string_agg(id::text, ' ' ORDER BY id) FROM ran").await;
+    assert_eq!(ran.as_deref(), Some("1 2 3"));
 }
