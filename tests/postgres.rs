@@ -7,6 +7,7 @@ mod postgres {
     mod apply;
     mod blockers;
     mod cancel;
+    mod check;
     mod connect;
     mod copy;
     mod corpus;

@@ -21,6 +21,14 @@ pub(super) fn cancel(backend: &Backend) -> String {
     as_login(&sql)
 }
 
+/// Cancels what `backend` runs, if the server can be asked.
+pub(super) async fn cancel_once(target: &Target, application: &str, backend: &Backend) {
+    if let Ok(mut connection) = open(target, application, false).await {
+        let _ = query(&mut connection, cancel(backend)).await;
+        let _ = connection.close_hard().await;
+    }
+}
+
 /// Cancels what `backend` runs, again and again until it is dropped.
 pub(super) async fn cancel_until_dropped(target: &Target, application: &str, backend: &Backend) -> ! {
     let sql = cancel(backend);

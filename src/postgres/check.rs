@@ -2,12 +2,19 @@
 
 use std::time::Duration;
 
+use futures::TryStreamExt;
+use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Column, Row, TypeInfo};
 
+use super::cancel::cancel_once;
 use super::engine::Engine;
 use super::error::PostgresError;
 use super::quote::{Literal, Path};
 use super::session::{Fault, text};
+
+/// How much longer than its timeout a check's answer may take: the server ends the query itself, and what says so may be on
+/// its way.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// What a health check's query answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,16 +49,20 @@ impl Engine {
         let Some(session) = &mut self.session else {
             return Err(self.lost("the session ended before".to_owned()));
         };
-        let asked = sqlx::query(AssertSqlSafe(query)).persistent(false).fetch_all(&mut session.connection).await;
+        let stop = cancel_once(&self.target, &self.application, &session.backend);
+        let asked =
+            tokio::time::timeout(timeout.saturating_add(ANSWER), rows(&mut session.connection, query, stop)).await;
+        let asked = match asked {
+            Ok(answer) => answer.map_err(Fault::from_sqlx),
+            Err(_) => Err(Fault::Lost { why: "a health check's query was not answered".to_owned() }),
+        };
         let answer = match asked {
             Ok(rows) => read(&rows),
-            Err(error) => match Fault::from_sqlx(error) {
-                Fault::Lost { why } => {
-                    self.drop_session();
-                    return Err(self.lost(why));
-                }
-                Fault::Server(error) => Ok(Answer::Error(error.to_string())),
-            },
+            Err(Fault::Lost { why }) => {
+                self.drop_session();
+                return Err(self.lost(why));
+            }
+            Err(Fault::Server(error)) => Ok(Answer::Error(error.to_string())),
         };
         self.query("ending a health check", "ROLLBACK".to_owned()).await?;
         answer.map_err(|why| PostgresError::Check { why: why.to_owned() })
@@ -85,8 +96,28 @@ impl Engine {
     }
 }
 
+/// What a query gives, but no more than two rows of it: then it is stopped by `stop`, and what still comes is thrown away.
+async fn rows(
+    connection: &mut PgConnection,
+    query: &str,
+    stop: impl Future<Output = ()>,
+) -> Result<Vec<PgRow>, sqlx::Error> {
+    let mut rows = Vec::new();
+    let mut answers = sqlx::query(AssertSqlSafe(query)).persistent(false).fetch(connection);
+    while let Some(row) = answers.try_next().await? {
+        rows.push(row);
+        if rows.len() > 1 {
+            // Both to their end: a cancel that came later would hit another statement.
+            let rest = async { while let Ok(Some(_)) = answers.try_next().await {} };
+            tokio::join!(stop, rest);
+            break;
+        }
+    }
+    Ok(rows)
+}
+
 /// One row, one column, of type boolean.
-fn read(rows: &[sqlx::postgres::PgRow]) -> Result<Answer, &'static str> {
+fn read(rows: &[PgRow]) -> Result<Answer, &'static str> {
     let row = match rows {
         [row] => row,
         [] => return Ok(Answer::NotTrue("the query gave no row")),
