@@ -1,9 +1,10 @@
 //! TimeZone and DateStyle decide what a date in a script means: they are what any other client's would be.
 
 use belay::api::TransactionMode;
-use belay::postgres::Engine;
+use belay::postgres::{Engine, Target};
 
 use super::scripts::{apply_as, claimed};
+use crate::support::pgbouncer::PgBouncer;
 use crate::support::postgres::{Postgres, TestDatabase};
 
 /// What each script leaves depends on both.
@@ -68,6 +69,26 @@ async fn scripts_read_dates_as_the_database_says() {
     };
     let left = compare(Postgres::shared(), set, false).await;
     assert!(left.contains("2024-04-03 | 01/07/2024 05:30:00 IST"), "{left}");
+}
+
+#[tokio::test]
+async fn so_they_do_behind_a_pool_in_session_mode_and_belay_keeps_its_own_times() {
+    let database = Postgres::shared().database().await;
+    for set in ["timezone = 'Asia/Jakarta'", "datestyle = 'SQL, DMY'"] {
+        database.admin(&format!("ALTER DATABASE {} SET {set}", database.name)).await;
+    }
+    let pooler = PgBouncer::start(Postgres::shared(), &database, "session", "").await;
+    let target = Target::from_url(&pooler.url).unwrap();
+    let mut engine = claimed(Engine::connect(target, "belay/test").await.unwrap()).await;
+    // The session is ended by its own script, once: the ledger's times are then compared with the run's beginning, which in WIB is none
+    // that PostgreSQL reads.
+    database.admin("CREATE SEQUENCE tries; GRANT ALL ON SEQUENCE tries TO PUBLIC").await;
+    let dies =
+        "DO $$ BEGIN IF nextval('tries') = 1 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF; END $$";
+    let scripts: Vec<_> = SCRIPTS.iter().copied().chain([("005_x.sql", dies)]).collect();
+    apply_as(&mut engine, &scripts, TransactionMode::PerScript).await.unwrap();
+    let left = left(&database).await;
+    assert!(left.contains("2024-04-03 | 01/07/2024 07:00:00 WIB"), "{left}");
 }
 
 #[tokio::test]
