@@ -156,7 +156,7 @@ async fn a_script_that_finds_its_table_locked_is_tried_again_and_told_so() {
 
     let child = start(&mut bench.command(&["apply"]));
     // The connection beside the script's, which only looks.
-    let looked = "SELECT (count(*) > 0)::text FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'WITH me AS%' \
+    let looked = "SELECT (count(*) > 0)::text FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%;WITH me AS%' \
                   AND state = 'idle' AND state_change > query_start";
     until(&bench, "it has looked for whom it waits", looked).await;
     sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
