@@ -63,7 +63,7 @@ fn asked(request: &Value) -> Option<String> {
 fn is_forbidden(request: &Value) -> bool {
     let message = request["responseStatus"]["message"].as_str().unwrap_or_default();
     request["responseStatus"]["code"] == 403
-        && !["because it is being terminated", "violates PodSecurity", "ValidatingAdmissionPolicy"]
+        && !["because it is being terminated", "violates PodSecurity", "ValidatingAdmissionPolicy", "exceeded quota"]
             .iter()
             .any(|other| message.contains(other))
 }
