@@ -22,7 +22,7 @@ const KINDS: [(&str, &str); 3] =
 pub struct Recorder<'a> {
     namespace: &'a Namespace,
     seen: Arc<Mutex<Vec<Value>>>,
-    watches: Vec<tokio::task::JoinHandle<()>>,
+    watches: Vec<tokio::task::JoinHandle<std::convert::Infallible>>,
 }
 
 /// A state of an object, and what is made of it.
@@ -42,19 +42,24 @@ impl<'a> Recorder<'a> {
         let mut watches = Vec::new();
         for (kind, plural) in KINDS {
             let api = namespace.cluster.api(&namespace.name, kind, plural);
-            let now = api.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
+            let mut version = api.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
             let seen = seen.clone();
             watches.push(tokio::spawn(async move {
-                let events = api.watch(&WatchParams::default(), &now).await.unwrap();
-                pin_mut!(events);
-                while let Some(event) = events.next().await {
-                    match event.unwrap() {
-                        WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                            seen.lock().unwrap().push(value(&object));
+                // The API server ends a watch after some minutes.
+                loop {
+                    let events = api.watch(&WatchParams::default(), &version).await.unwrap();
+                    pin_mut!(events);
+                    while let Some(event) = events.next().await {
+                        match event.unwrap() {
+                            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                                version = object.metadata.resource_version.clone().unwrap();
+                                seen.lock().unwrap().push(value(&object));
+                            }
+                            // Nobody asks about what is gone.
+                            WatchEvent::Deleted(object) => version = object.metadata.resource_version.unwrap(),
+                            WatchEvent::Bookmark(mark) => version = mark.metadata.resource_version,
+                            WatchEvent::Error(error) => panic!("the watch: {error:?}"),
                         }
-                        // Nobody asks about what is gone.
-                        WatchEvent::Deleted(_) | WatchEvent::Bookmark(_) => {}
-                        WatchEvent::Error(error) => panic!("the watch: {error:?}"),
                     }
                 }
             }));
