@@ -20,6 +20,7 @@ use super::pace::Pace;
 use super::queue::Queues;
 use super::rest;
 use super::turns::Turns;
+use super::watch::AllListed;
 use crate::api::{Migration, PostgresBackup, PostgresDatabase};
 use crate::health;
 
@@ -47,6 +48,8 @@ pub struct Context {
     pub draining: AtomicBool,
     /// Whether this replica is the one that acts.
     pub lead: Lead,
+    /// How far the watches are.
+    pub listed: AllListed,
     pub metrics: Metrics,
     /// What was last seen of each Database's server.
     pub looks: Looks,
@@ -68,9 +71,13 @@ pub struct Entry {
 }
 
 impl Context {
-    /// Whether nothing is to be begun or written: another replica leads, or Belay is asked to stop.
+    /// Whether nothing is to be begun or written: another replica leads, this one has not read yet what there is since it leads, or
+    /// Belay is asked to stop.
     pub fn rests(&self) -> bool {
-        self.draining.load(Ordering::SeqCst) || !self.lead.acts()
+        let term = self.lead.term();
+        self.draining.load(Ordering::SeqCst)
+            || !self.lead.acts()
+            || !self.listed.all().iter().all(|listed| listed.is_of(term))
     }
 
     /// The Database of this name.

@@ -139,6 +139,7 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
         queues: Queues { migrations: migrations_queue, databases: databases_queue, backups: backups_queue },
         draining: AtomicBool::new(false),
         lead: lead.clone(),
+        listed: watch::AllListed::default(),
         metrics,
         looks: database::Looks::new(lead.clone()),
         pins: database::Pins::new(lead.clone()),
@@ -151,18 +152,16 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     // Set once: nobody else has it.
     let _ = pages.metrics.set(context.metrics.registry(&context));
 
-    let synced = [watch::Synced::default(), watch::Synced::default()];
-    let watched_backups = watch::backups(context.clone(), scope.clone(), backups_cache, synced[0].clone());
-    let watched_databases = watch::databases(context.clone(), scope.clone(), databases_cache, synced[1].clone());
+    let watched_backups = watch::backups(context.clone(), scope.clone(), backups_cache);
+    let watched_databases = watch::databases(context.clone(), scope.clone(), databases_cache);
     let mut databases = both(watched_databases, database::run(context.clone(), queued_databases, stopped(&stop)));
     let mut config_maps = tokio::spawn(watch::config_maps(context.clone(), scope.clone()));
     let mut backups =
         both(watched_backups, backup::run(context.clone(), queued_backups, scope.clone(), stopped(&stop)));
     // A Migration must not be told that its Database is missing because the watch is still reading.
     let filled = async {
-        for watch in &synced {
-            watch.wait().await;
-        }
+        context.listed.databases.once().await;
+        context.listed.backups.once().await;
     };
     if asked.run_until_cancelled(filled).await.is_none() {
         return Ok(());
@@ -223,11 +222,14 @@ fn both(
     })
 }
 
-/// Each time that this replica leads in a later term than `term`: what the caches hold is looked at, all of it. One that leads from
+/// Each time that this replica leads in a later term than `term`: what the caches hold is looked at, all of it, once they were read anew. One that leads from
 /// the start is told of every object by the watches.
 async fn begin_when_elected(context: Arc<Context>, mut term: u64) {
     loop {
         term = context.lead.elected_after(term).await;
+        for listed in context.listed.all() {
+            listed.since(term).await;
+        }
         context.migrations.state().iter().for_each(|migration| migration::begin(migration, &context));
         context.databases.state().iter().for_each(|database| database::begin(database, &context));
         context.backups.state().iter().for_each(|backup| backup::begin(backup, &context));

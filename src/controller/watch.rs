@@ -2,7 +2,9 @@
 //! at.
 
 use std::fmt::Debug;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{StreamExt, future};
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -10,15 +12,62 @@ use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::sync::SetOnce;
+use tokio::sync;
+use tokio::time::Instant;
 
 use super::cache::{Cache, News};
 use super::context::Watched;
+use super::lease::Lead;
 use super::{Context, backup, database, migration, rest};
 use crate::api::{Migration, PostgresBackup, PostgresDatabase};
 
-/// Set once a watch has read everything. (`Store::wait_until_ready` serves one waiter, and the controller is that one.)
-pub type Synced = Arc<SetOnce<()>>;
+/// What was read so shortly before an election is not read again: at a start, all of it was.
+const RECENT: Duration = Duration::from_secs(15);
+
+/// In which of this replica's terms a watch has read everything. (`Store::wait_until_ready` serves one waiter, and the controller is
+/// that one.)
+#[derive(Debug, Default)]
+pub struct Listed(sync::watch::Sender<Option<u64>>);
+
+impl Listed {
+    /// Waits until it has read everything once.
+    pub async fn once(&self) {
+        self.until(|term| term.is_some()).await;
+    }
+
+    /// Waits until it has read everything in this term, or in a later one.
+    pub async fn since(&self, term: u64) {
+        self.until(|listed| *listed >= Some(term)).await;
+    }
+
+    /// Whether it has read everything in this term.
+    pub fn is_of(&self, term: u64) -> bool {
+        *self.0.borrow() == Some(term)
+    }
+
+    async fn until(&self, wanted: impl FnMut(&Option<u64>) -> bool) {
+        // The channel cannot close: this very handle sends on it.
+        let _ = self.0.subscribe().wait_for(wanted).await;
+    }
+
+    fn note(&self, term: u64) {
+        self.0.send_replace(Some(term));
+    }
+}
+
+/// How far each of the watches is.
+#[derive(Debug, Default)]
+pub struct AllListed {
+    pub migrations: Listed,
+    pub databases: Listed,
+    pub backups: Listed,
+}
+
+impl AllListed {
+    pub fn all(&self) -> [&Listed; 3] {
+        [&self.migrations, &self.databases, &self.backups]
+    }
+}
 
 /// The namespaces that are watched: all, or one.
 #[derive(Clone, Debug, Default)]
@@ -56,11 +105,11 @@ pub async fn migrations(context: Arc<Context>, scope: Scope, cache: Cache<Watche
             }
         }
     };
-    follow(scope.api(&context.client), rest::prune, cache, told, || {}).await;
+    follow(scope.api(&context.client), rest::prune, cache, told, &context.lead, &context.listed.migrations).await;
 }
 
 /// Databases: a change of the spec is looked at, and wakes their Migrations; so does a Database's end.
-pub async fn databases(context: Arc<Context>, scope: Scope, cache: Cache<Watched<PostgresDatabase>>, synced: Synced) {
+pub async fn databases(context: Arc<Context>, scope: Scope, cache: Cache<Watched<PostgresDatabase>>) {
     let told = |news: News<Watched<PostgresDatabase>>| {
         let (News::New(database) | News::Changed(database) | News::Gone(database)) = &news;
         let (uid, namespace, name) = (database.uid().unwrap_or_default(), namespace(&**database), database.name_any());
@@ -78,11 +127,11 @@ pub async fn databases(context: Arc<Context>, scope: Scope, cache: Cache<Watched
         }
         context.wake_migrations_of(&namespace, &name);
     };
-    follow(scope.api(&context.client), |_| {}, cache, told, || note(&synced)).await;
+    follow(scope.api(&context.client), |_| {}, cache, told, &context.lead, &context.listed.databases).await;
 }
 
 /// Backups: a change wakes the Migrations of their Database. What was finished before this Belay began they find when they look.
-pub async fn backups(context: Arc<Context>, scope: Scope, cache: Cache<Watched<PostgresBackup>>, synced: Synced) {
+pub async fn backups(context: Arc<Context>, scope: Scope, cache: Cache<Watched<PostgresBackup>>) {
     let told = |news: News<Watched<PostgresBackup>>| {
         context.backups_by_database.follow(&news, |backup| vec![backup.spec.database_ref.name.clone()]);
         let (News::New(backup) | News::Changed(backup) | News::Gone(backup)) = &news;
@@ -96,7 +145,7 @@ pub async fn backups(context: Arc<Context>, scope: Scope, cache: Cache<Watched<P
             context.tell_database(&namespace, &readable.spec.database_ref.name);
         }
     };
-    follow(scope.api(&context.client), |_| {}, cache, told, || note(&synced)).await;
+    follow(scope.api(&context.client), |_| {}, cache, told, &context.lead, &context.listed.backups).await;
 }
 
 /// ConfigMaps, by their metadata, none of which is kept: a change wakes the Migrations that read them. What there is at the start
@@ -123,13 +172,15 @@ fn config() -> watcher::Config {
     watcher::Config::default().page_size(50)
 }
 
-/// Keeps a cache as the watch has it, and tells what is news; `listed` each time that a list was read to its end.
+/// Keeps a cache as the watch has it, and tells what is news. Each time that this replica is elected everything is read anew: a watch
+/// that was cut off, and does not know it yet, must not be what a leader goes by.
 async fn follow<K>(
     api: Api<DeserializeGuard<K>>,
     prune_more: impl Fn(&mut K),
     mut cache: Cache<DeserializeGuard<K>>,
     told: impl Fn(News<DeserializeGuard<K>>),
-    listed: impl Fn(),
+    lead: &Lead,
+    listed: &Listed,
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
@@ -139,20 +190,33 @@ async fn follow<K>(
             prune_more(readable);
         }
     };
-    watcher(api, config())
-        .default_backoff()
-        .modify(pruned)
-        .for_each(|event| {
-            // Errors: the watch begins anew.
-            if let Ok(event) = event {
-                cache.take(&event).into_iter().for_each(&told);
+    let begin = || watcher(api.clone(), config()).default_backoff().modify(pruned);
+    let mut watch = pin!(begin());
+    let (mut term, mut read) = (lead.term(), None::<Instant>);
+    let mut elected = pin!(lead.elected_after(term));
+    loop {
+        tokio::select! {
+            event = watch.next() => {
+                let Some(event) = event else { return };
+                // Errors: the watch begins anew.
+                let Ok(event) = event else { continue };
+                let news = cache.take(&event);
                 if let watcher::Event::InitDone = event {
-                    listed();
+                    read = Some(Instant::now());
+                    listed.note(term);
+                }
+                news.into_iter().for_each(&told);
+            }
+            newer = &mut elected => {
+                term = newer;
+                elected.set(lead.elected_after(term));
+                match read.is_some_and(|read| read.elapsed() < RECENT) {
+                    true => listed.note(term),
+                    false => watch.set(begin()),
                 }
             }
-            future::ready(())
-        })
-        .await;
+        }
+    }
 }
 
 /// Whether an object asks for something else, or has become readable or not: its schema can change below it. What its status says is
@@ -172,11 +236,6 @@ pub fn differs_at_all<K: Resource>(was: &DeserializeGuard<K>, is: &DeserializeGu
 
 fn namespace(object: &impl ResourceExt) -> String {
     object.namespace().unwrap_or_default()
-}
-
-fn note(synced: &Synced) {
-    // Set already when the watch had to begin anew.
-    let _ = synced.set(());
 }
 
 /// What nobody reads is not worth its memory.

@@ -357,6 +357,46 @@ async fn what_a_leader_knew_before_another_led_counts_no_more() {
 }
 
 #[tokio::test]
+async fn a_leader_reads_anew_what_there_is_before_it_acts() {
+    let shop = Shop::new("stale").await;
+    let first = Operator::replica(&shop.namespace, None);
+    leads(&shop, &first).await;
+    let link = crate::support::link::Link::to(shop.namespace.cluster.operators_kubeconfig()).await;
+    let second = Operator::replica(&shop.namespace, Some(link.kubeconfig()));
+    follows(&shop, &second).await;
+    const SCRIPTS: [(&str, &str); 3] =
+        [("001_a.sql", "create table a ();"), ("002_b.sql", "create table b ();"), ("003_c.sql", "create table c ();")];
+    // Its change is no change of the Migration.
+    let source = async |count: usize| {
+        let data: serde_json::Map<_, _> =
+            SCRIPTS[..count].iter().map(|(name, sql)| ((*name).to_owned(), json!(sql))).collect();
+        let map = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "scripts" }, "data": data });
+        shop.apply(&map).await;
+    };
+    source(1).await;
+    shop.apply(&json!({
+        "apiVersion": "belay.dev/v1alpha1", "kind": "Migration", "metadata": { "name": "shop" },
+        "spec": { "databaseRef": { "name": "shop" }, "source": { "configMaps": [{ "name": "scripts" }] } },
+    }))
+    .await;
+    shop.pinned("001").await;
+
+    // From here on the follower hears of nothing.
+    link.cut();
+    source(2).await;
+    shop.pinned("002").await;
+    shop.database.admin("drop table b; delete from belay.history where version = '002'").await;
+    source(3).await;
+    shop.reason("LedgerWentBack").await;
+    link.forget();
+    hand_over(&shop, &first, &second).await;
+    let decided = async || second.says("Close { outcome: ").then_some(());
+    shop.namespace.wait_for("its first decision", SOON, decided).await;
+    assert!(second.says("Close { outcome: LedgerWentBack }"), "{}", second.log());
+    assert_eq!((shop.tables().await, shop.ledger().await), ("a".to_owned(), "001".to_owned()));
+}
+
+#[tokio::test]
 async fn a_status_that_another_has_written_meanwhile_is_read_again_before_it_is_written_over() {
     let shop = Shop::new("overtaken").await;
     let link = crate::support::link::Link::to(shop.namespace.cluster.operators_kubeconfig()).await;

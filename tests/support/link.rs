@@ -9,8 +9,15 @@ use tokio::sync::watch;
 
 /// A relay before the cluster's API server, and a kubeconfig that goes by it.
 pub struct Link {
-    whole: watch::Sender<bool>,
+    state: watch::Sender<State>,
     kubeconfig: PathBuf,
+}
+
+#[derive(Clone, Copy)]
+struct State {
+    whole: bool,
+    /// How often it has forgotten its connections.
+    forgot: usize,
 }
 
 impl Link {
@@ -31,14 +38,14 @@ impl Link {
         let file = std::env::temp_dir().join(format!("belay-link-{}.yaml", uuid::Uuid::new_v4().simple()));
         std::fs::write(&file, serde_yaml::to_string(&config).expect("a kubeconfig")).expect("a file for it");
 
-        let whole = watch::Sender::new(true);
-        let state = whole.clone();
+        let state = watch::Sender::new(State { whole: true, forgot: 0 });
+        let theirs = state.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(relay(client, upstream.clone(), state.subscribe()));
+                tokio::spawn(relay(client, upstream.clone(), theirs.subscribe()));
             }
         });
-        Self { whole, kubeconfig: file }
+        Self { state, kubeconfig: file }
     }
 
     /// The kubeconfig that goes by it.
@@ -48,12 +55,18 @@ impl Link {
 
     /// From now on nothing gets through.
     pub fn cut(&self) {
-        self.whole.send_replace(false);
+        self.state.send_modify(|state| state.whole = false);
     }
 
     /// What was held back arrives, and all that follows.
     pub fn mend(&self) {
-        self.whole.send_replace(true);
+        self.state.send_modify(|state| state.whole = true);
+    }
+
+    /// What is opened from now on gets through; of what was open nothing is ever heard again, as behind a firewall that has forgotten
+    /// its connections.
+    pub fn forget(&self) {
+        self.state.send_modify(|state| *state = State { whole: true, forgot: state.forgot + 1 });
     }
 }
 
@@ -63,8 +76,10 @@ impl Drop for Link {
     }
 }
 
-async fn relay(mut client: TcpStream, upstream: String, mut whole: watch::Receiver<bool>) -> std::io::Result<()> {
-    whole.wait_for(|whole| *whole).await.map_err(std::io::Error::other)?;
+async fn relay(mut client: TcpStream, upstream: String, mut state: watch::Receiver<State>) -> std::io::Result<()> {
+    let of = state.borrow().forgot;
+    let through = move |state: &State| state.whole && state.forgot == of;
+    state.wait_for(through).await.map_err(std::io::Error::other)?;
     let mut server = TcpStream::connect(upstream).await?;
     let (mut up, mut down) = (vec![0; 65536], vec![0; 65536]);
     loop {
@@ -72,7 +87,7 @@ async fn relay(mut client: TcpStream, upstream: String, mut whole: watch::Receiv
         tokio::select! {
             read = client.read(&mut up) => {
                 let chunk = &up[..read?];
-                whole.wait_for(|whole| *whole).await.map_err(std::io::Error::other)?;
+                state.wait_for(through).await.map_err(std::io::Error::other)?;
                 server.write_all(chunk).await?;
                 if chunk.is_empty() {
                     return Ok(());
@@ -80,7 +95,7 @@ async fn relay(mut client: TcpStream, upstream: String, mut whole: watch::Receiv
             }
             read = server.read(&mut down) => {
                 let chunk = &down[..read?];
-                whole.wait_for(|whole| *whole).await.map_err(std::io::Error::other)?;
+                state.wait_for(through).await.map_err(std::io::Error::other)?;
                 client.write_all(chunk).await?;
                 if chunk.is_empty() {
                     return Ok(());
