@@ -37,6 +37,7 @@ use kube::client::ClientBuilder;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::{Api, Client, ResourceExt};
 use tokio_util::sync::CancellationToken;
+use tower::timeout::TimeoutLayer;
 
 pub use context::{Context, Watched};
 pub use watch::Scope;
@@ -47,6 +48,12 @@ use cache::Cache;
 use gate::Gate;
 use lease::Lead;
 use queue::{Queue, Queues};
+
+/// How long the API server may take to begin an answer: as long as an admission webhook may. A connection that somebody on the way has
+/// forgotten would else be waited for until TCP gives it up, a quarter of an hour later.
+const ANSWER: Duration = Duration::from_secs(30);
+/// How long a watch may be silent: it is sent a bookmark every minute.
+const SILENCE: Duration = Duration::from_secs(150);
 
 /// The operator's settings. Each is an argument of `belay controller`.
 #[derive(Clone, Debug)]
@@ -101,12 +108,16 @@ pub enum Error {
 /// When it cannot start.
 pub async fn run(settings: Settings) -> Result<(), Error> {
     let asked = asked_to_stop()?;
-    let config = kube::Config::infer().await?;
+    let mut config = kube::Config::infer().await?;
+    config.read_timeout = Some(SILENCE);
     let stop = CancellationToken::new();
     let pages = probes::Pages::default();
     let probes = probes::serve(settings.probes, pages.clone()).await?;
     let lead = if settings.election.is_some() { Lead::elected_only() } else { Lead::always() };
-    let client = ClientBuilder::try_from(config.clone())?.with_layer(&Gate(lead.clone())).build();
+    let client = ClientBuilder::try_from(config.clone())?
+        .with_layer(&TimeoutLayer::new(ANSWER))
+        .with_layer(&Gate(lead.clone()))
+        .build();
     let begin = async {
         crds::wait(&client).await;
         match &settings.cluster {

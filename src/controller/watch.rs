@@ -22,7 +22,7 @@ use super::{Context, backup, database, migration, rest};
 use crate::api::{Migration, PostgresBackup, PostgresDatabase};
 
 /// What was read so shortly before an election is not read again: at a start, all of it was.
-const RECENT: Duration = Duration::from_secs(15);
+const RECENT: Duration = Duration::from_secs(5);
 
 /// In which of this replica's terms a watch has read everything. (`Store::wait_until_ready` serves one waiter, and the controller is
 /// that one.)

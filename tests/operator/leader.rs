@@ -391,7 +391,8 @@ async fn a_leader_reads_anew_what_there_is_before_it_acts() {
     link.forget();
     hand_over(&shop, &first, &second).await;
     let decided = async || second.says("Close { outcome: ").then_some(());
-    shop.namespace.wait_for("its first decision", SOON, decided).await;
+    // Each connection that is not answered on costs half a minute.
+    shop.namespace.wait_for("its first decision", 3 * SOON, decided).await;
     assert!(second.says("Close { outcome: LedgerWentBack }"), "{}", second.log());
     assert_eq!((shop.tables().await, shop.ledger().await), ("a".to_owned(), "001".to_owned()));
 }
