@@ -179,7 +179,7 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     }
     let _ = pages.ready.set(());
     tracing::info!(cluster = context.cluster, version = env!("CARGO_PKG_VERSION"), "watching");
-    let begin_anew = tokio::spawn(begin_when_elected(context.clone(), lead.term()));
+    let begin_anew = tokio::spawn(begin_when_elected(context.clone()));
     // Not before the caches are filled: who leads has to know what there is.
     let leave = CancellationToken::new();
     let election = match settings.election {
@@ -233,17 +233,17 @@ fn both(
     })
 }
 
-/// Each time that this replica leads in a later term than `term`: what the caches hold is looked at, all of it, once they were read anew. One that leads from
-/// the start is told of every object by the watches.
-async fn begin_when_elected(context: Arc<Context>, mut term: u64) {
+/// At the start, and each time that this replica leads again: what the caches hold is looked at, all of it, once they were read anew.
+async fn begin_when_elected(context: Arc<Context>) {
+    let mut term = context.lead.term();
     loop {
-        term = context.lead.elected_after(term).await;
         for listed in context.listed.all() {
             listed.since(term).await;
         }
         context.migrations.state().iter().for_each(|migration| migration::begin(migration, &context));
         context.databases.state().iter().for_each(|database| database::begin(database, &context));
         context.backups.state().iter().for_each(|backup| backup::begin(backup, &context));
+        term = context.lead.elected_after(term).await;
     }
 }
 
