@@ -240,7 +240,8 @@ impl<'a> Splitter<'a> {
             return self.token(token);
         }
         let line = self.line_end(token.end);
-        let arguments = self.text[token.end..line].trim_end();
+        // No other white space is the server's: what stands there would be left over.
+        let arguments = self.text[token.end..line].trim_ascii_end();
         if psql::is_harmless(name) && arguments.is_ascii() && !arguments.contains('\\') {
             self.out.psql_lines.push(token.start..token.end + arguments.len());
         } else {

@@ -233,3 +233,10 @@ fn what_pg_dump_writes_for_psql_is_left_out_and_nothing_moves() {
     );
     assert_eq!(script.statements[0].start, Position { line: 7, column: 1 });
 }
+
+#[test]
+fn a_line_for_psql_that_ends_in_a_space_of_another_kind_is_not_left_out_in_part() {
+    let refused = script("SELECT 1;\n\\unrestrict aB3 \u{a0}\r\n").unsupported.clone().expect("a fault");
+    assert_eq!(refused.kind, UnsupportedKind::PsqlCommand);
+    assert_eq!(script("SELECT 1;\n\\unrestrict aB3 \t\r\n").unsupported, None);
+}
