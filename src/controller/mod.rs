@@ -179,7 +179,7 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     }
     let _ = pages.ready.set(());
     tracing::info!(cluster = context.cluster, version = env!("CARGO_PKG_VERSION"), "watching");
-    let begin_anew = tokio::spawn(begin_when_elected(context.clone()));
+    let begun = tokio::spawn(begin_each_term(context.clone()));
     // Not before the caches are filled: who leads has to know what there is.
     let leave = CancellationToken::new();
     let election = match settings.election {
@@ -206,7 +206,7 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     context.draining.store(true, Ordering::SeqCst);
     stop.cancel();
     let_go.abort();
-    begin_anew.abort();
+    begun.abort();
     drain(&context, settings.drain_timeout).await;
     for task in [databases, config_maps, backups, migrations] {
         task.abort();
@@ -234,7 +234,7 @@ fn both(
 }
 
 /// At the start, and each time that this replica leads again: what the caches hold is looked at, all of it, once they were read anew.
-async fn begin_when_elected(context: Arc<Context>) {
+async fn begin_each_term(context: Arc<Context>) {
     let mut term = context.lead.term();
     loop {
         for listed in context.listed.all() {

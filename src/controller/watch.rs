@@ -200,12 +200,12 @@ async fn follow<K>(
                 let Some(event) = event else { return };
                 // Errors: the watch begins anew.
                 let Ok(event) = event else { continue };
-                let news = cache.take(&event);
+                cache.take(&event).into_iter().for_each(&told);
+                // Only now: who waits for it begins with all that the cache holds, so nothing is begun twice.
                 if let watcher::Event::InitDone = event {
                     read = Some(Instant::now());
                     listed.note(term);
                 }
-                news.into_iter().for_each(&told);
             }
             newer = &mut elected => {
                 term = newer;
