@@ -63,6 +63,13 @@ pub fn is_invalid(error: &kube::Error) -> bool {
     status.code == 422 && causes.into_iter().any(|cause| !cause.reason.is_empty())
 }
 
+/// What the API server says where it does not take a new object: its schema, a policy, a quota or a right is in the way, and another try
+/// changes nothing.
+pub fn refusal(error: &kube::Error) -> Option<&str> {
+    let kube::Error::Api(status) = error else { return None };
+    [400, 403, 422].contains(&status.code).then_some(&status.message)
+}
+
 async fn put<K, S>(
     object: &K,
     old: &S,

@@ -8,7 +8,7 @@ use super::decide::{Step, method};
 use super::job::{self, Image};
 use super::observe::Seen;
 use crate::api::{BACKUP_FINALIZER, PostgresBackup};
-use crate::controller::{Context, finalizer};
+use crate::controller::{Context, finalizer, status};
 
 /// What came of a step.
 #[derive(Debug, PartialEq, Eq)]
@@ -86,11 +86,9 @@ async fn create(jobs: &Api<Job>, job: &Job) -> Result<Acted, kube::Error> {
 /// A Job that is not taken because its template is no Pod's, or because an admission policy does not let it in: trying again changes
 /// nothing.
 fn refused(error: kube::Error) -> Result<Acted, kube::Error> {
-    match error {
-        kube::Error::Api(error) if [400, 403, 422].contains(&error.code) => {
-            Ok(Acted::Refused(format!("the Job was refused: {}", error.message)))
-        }
-        error => Err(error),
+    match status::refusal(&error) {
+        Some(why) => Ok(Acted::Refused(format!("the Job was refused: {why}"))),
+        None => Err(error),
     }
 }
 

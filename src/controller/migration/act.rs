@@ -13,7 +13,7 @@ use super::run::{Order, Run, Setting};
 use crate::api::{Migration, PostgresBackup, RUN_FINALIZER};
 use crate::backup;
 use crate::controller::memory::Memory;
-use crate::controller::{Context, database, finalizer};
+use crate::controller::{Context, database, finalizer, status};
 use crate::plan::Plan;
 
 /// Where the step begins what a deletion must not cut off, has the object wait for the run's end.
@@ -143,8 +143,8 @@ async fn create(backup: &PostgresBackup, context: &Context) -> Result<Result<(),
     match api.create(&PostParams::default(), backup).await {
         // A former try created it, and the watch has not brought it yet.
         Err(kube::Error::Api(error)) if error.code == 409 => Ok(Ok(())),
-        Err(kube::Error::Api(error)) if [400, 403, 422].contains(&error.code) => Ok(Err(error.message)),
-        result => result.map(|_| Ok(())),
+        Ok(_) => Ok(Ok(())),
+        Err(error) => status::refusal(&error).map(str::to_owned).map(Err).ok_or(error),
     }
 }
 
