@@ -3,12 +3,13 @@
 //! | room | client | what |
 //! | --- | --- | --- |
 //! | [`observe`] | reads | everything that a decision rests on |
-//! | [`decide`] | no | every rule of the lifecycle |
+//! | [`decide`] | no | every rule of the lifecycle; which backup is [`below`] a run |
 //! | [`report`] | writes | the status, once, before the step is taken: the intent stands before what cannot be undone |
 //! | [`act`] | writes | one step |
 //! | [`run`] | in its own task | the connection, its lock, and the step that was ordered; what is seen of it is a [`view`] |
 
 mod act;
+mod below;
 mod decide;
 mod message;
 mod observe;
