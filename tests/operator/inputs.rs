@@ -105,11 +105,7 @@ async fn a_database_with_tables_and_no_ledger_needs_a_baseline() {
 async fn what_is_missing_is_named_and_recovers_by_itself_when_it_comes() {
     let shop = Shop::on(Postgres::shared(), "missing").await;
     let _operator = shop.operator();
-    shop.apply(&json!({
-        "apiVersion": "belay.dev/v1alpha1", "kind": "Migration", "metadata": { "name": "shop" },
-        "spec": { "databaseRef": { "name": "shop" }, "source": { "configMaps": [{ "name": "scripts" }] } },
-    }))
-    .await;
+    shop.migrate_config_map(json!({})).await;
     let status = shop.reason("DatabaseNotFound").await;
     assert_eq!(condition(&status, "Reconciling")["status"], "True", "for five minutes it may still come: {status}");
 
@@ -121,7 +117,7 @@ async fn what_is_missing_is_named_and_recovers_by_itself_when_it_comes() {
     let status = shop.reason("SourceNotFound").await;
     assert!(ready(&status)["message"].as_str().is_some_and(|message| message.contains("/scripts")), "{status}");
 
-    shop.apply(&json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "scripts" }, "data": { "001_a.sql": "create table a ();" } })).await;
+    shop.config_map(&ONE).await;
     let status = shop.reason("SecretNotFound").await;
     assert!(ready(&status)["message"].as_str().is_some_and(|message| message.contains("/shop-postgres")), "{status}");
 
@@ -225,32 +221,20 @@ async fn the_ledger_is_read_again_at_the_interval_though_nothing_has_changed() {
 #[tokio::test]
 async fn a_config_map_that_changed_while_no_operator_was_there_or_while_one_is_is_applied() {
     let shop = Shop::new("config-map").await;
-    let put = async |scripts: &[(&str, &str)]| {
-        let data: serde_json::Map<_, _> = scripts.iter().map(|(name, sql)| ((*name).to_owned(), json!(sql))).collect();
-        shop.apply(
-            &json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "scripts" }, "data": data }),
-        )
-        .await;
-    };
     let at = async |version: &str| {
         let look = async || (shop.ledger().await == version).then_some(());
         shop.namespace.wait_for(&format!("the versions {version}"), SOON, look).await;
         shop.reason("Succeeded").await;
     };
     let (b, c) = (("002_b.sql", "create table b ();"), ("003_c.sql", "create table c ();"));
-    put(&ONE).await;
+    shop.config_map(&ONE).await;
     let operator = shop.operator();
-    let source = json!({ "configMaps": [{ "name": "scripts" }] });
-    shop.apply(&json!({
-        "apiVersion": "belay.dev/v1alpha1", "kind": "Migration", "metadata": { "name": "shop" },
-        "spec": { "databaseRef": { "name": "shop" }, "source": source },
-    }))
-    .await;
+    shop.migrate_config_map(json!({})).await;
     at("001").await;
-    put(&[ONE[0], b]).await;
+    shop.config_map(&[ONE[0], b]).await;
     at("001,002").await;
     operator.kill();
-    put(&[ONE[0], b, c]).await;
+    shop.config_map(&[ONE[0], b, c]).await;
     let _operator = shop.operator();
     at("001,002,003").await;
 }
@@ -267,21 +251,11 @@ async fn only_the_content_of_the_digest_is_run() {
     let digest = String::from_utf8(printed.stdout).unwrap().trim().to_owned();
     assert!(digest.starts_with("sha256:"), "{digest}");
 
-    let source = async |data: serde_json::Value| {
-        shop.apply(
-            &json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "scripts" }, "data": data }),
-        )
-        .await;
-    };
-    source(json!({ "001_a.sql": ONE[0].1 })).await;
-    shop.apply(&json!({
-        "apiVersion": "belay.dev/v1alpha1", "kind": "Migration", "metadata": { "name": "shop" },
-        "spec": { "databaseRef": { "name": "shop" }, "source": { "configMaps": [{ "name": "scripts" }], "digest": digest } },
-    }))
-    .await;
+    shop.config_map(&ONE).await;
+    shop.migrate_config_map(json!({ "digest": digest })).await;
     let status = shop.reason("Succeeded").await;
     assert_eq!(status["sourceDigest"], digest);
-    source(json!({ "001_a.sql": ONE[0].1, "002_b.sql": "create table b ();" })).await;
+    shop.config_map(&[ONE[0], ("002_b.sql", "create table b ();")]).await;
     let status = shop.reason("InvalidSource").await;
     let message = ready(&status)["message"].as_str().unwrap_or_default();
     assert!(message.contains("digest") && message.contains(&digest), "{message}");

@@ -9,6 +9,7 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::shop::{SOON, Shop, ready};
+use crate::support::link::Link;
 use crate::support::operator::Operator;
 
 /// What a leader promises: nobody takes the Lease from one that is silent any sooner.
@@ -158,7 +159,7 @@ async fn a_statement_that_outlasts_the_drain_timeout_is_cancelled_and_rolled_bac
 #[tokio::test]
 async fn an_operator_whose_api_server_is_away_in_a_long_statement_tells_of_it_when_it_is_back() {
     let shop = Shop::new("away").await;
-    let link = crate::support::link::Link::to(shop.namespace.cluster.operators_kubeconfig()).await;
+    let link = Link::to(shop.namespace.cluster.operators_kubeconfig()).await;
     let environment = [("BELAY_LOG", "debug"), ("KUBECONFIG", link.kubeconfig())];
     let mut operator = Operator::start_as(&shop.namespace, &environment);
     migrate(&shop, UNTIL_TOLD).await;
@@ -176,20 +177,25 @@ async fn an_operator_whose_api_server_is_away_in_a_long_statement_tells_of_it_wh
     assert_eq!(operator.ended(), None, "without an election it goes on: {}", operator.log());
 }
 
-#[tokio::test]
-async fn a_leader_that_is_cut_off_finishes_its_statement_and_writes_nothing_more_and_the_other_waits_for_its_lock() {
-    let shop = Shop::new("cutoff").await;
-    let link = crate::support::link::Link::to(shop.namespace.cluster.operators_kubeconfig()).await;
-    let mut leader = Operator::replica(&shop.namespace, Some(link.kubeconfig()));
-    leads(&shop, &leader).await;
+/// A leader that cannot reach the API server since the middle of a statement, and the other, which leads by now.
+async fn cut_off_in_mid_run(shop: &Shop) -> (Link, Operator, Operator) {
+    let link = Link::to(shop.namespace.cluster.operators_kubeconfig()).await;
+    let leader = Operator::replica(&shop.namespace, Some(link.kubeconfig()));
+    leads(shop, &leader).await;
     let follower = Operator::replica(&shop.namespace, None);
-    follows(&shop, &follower).await;
-
-    migrate(&shop, UNTIL_TOLD).await;
+    follows(shop, &follower).await;
+    migrate(shop, UNTIL_TOLD).await;
     shop.until(SLEEPING, "1").await;
     shop.reason("Applying").await;
     link.cut();
-    leads(&shop, &follower).await;
+    leads(shop, &follower).await;
+    (link, leader, follower)
+}
+
+#[tokio::test]
+async fn a_leader_that_is_cut_off_finishes_its_statement_and_writes_nothing_more_and_the_other_waits_for_its_lock() {
+    let shop = Shop::new("cutoff").await;
+    let (link, mut leader, _follower) = cut_off_in_mid_run(&shop).await;
     shop.reason("LockHeld").await;
     assert!(leader.says("this replica does not lead any more"), "{}", leader.log());
 
@@ -221,16 +227,7 @@ async fn a_leader_that_is_cut_off_finishes_its_statement_and_writes_nothing_more
 #[tokio::test]
 async fn an_object_is_not_let_go_while_a_leader_that_was_cut_off_is_still_at_its_run() {
     let shop = Shop::new("notyet").await;
-    let link = crate::support::link::Link::to(shop.namespace.cluster.operators_kubeconfig()).await;
-    let leader = Operator::replica(&shop.namespace, Some(link.kubeconfig()));
-    leads(&shop, &leader).await;
-    let follower = Operator::replica(&shop.namespace, None);
-    follows(&shop, &follower).await;
-    migrate(&shop, UNTIL_TOLD).await;
-    shop.until(SLEEPING, "1").await;
-    shop.reason("Applying").await;
-    link.cut();
-    leads(&shop, &follower).await;
+    let (_link, _leader, follower) = cut_off_in_mid_run(&shop).await;
     shop.namespace.kubectl(&["delete", "migration", "shop", "--wait=false"]);
     let waits = async || {
         let object = shop.namespace.get("Migration", "shop").await?;
@@ -252,7 +249,7 @@ async fn an_object_is_not_let_go_while_a_leader_that_was_cut_off_is_still_at_its
 #[tokio::test]
 async fn a_former_leader_that_is_asked_to_stop_does_not_wait_for_its_run_for_ever() {
     let shop = Shop::new("former").await;
-    let link = crate::support::link::Link::to(shop.namespace.cluster.operators_kubeconfig()).await;
+    let link = Link::to(shop.namespace.cluster.operators_kubeconfig()).await;
     let mut leader = Operator::replica(&shop.namespace, Some(link.kubeconfig()));
     leads(&shop, &leader).await;
     migrate(&shop, UNTIL_TOLD).await;
@@ -269,7 +266,7 @@ async fn a_former_leader_that_is_asked_to_stop_does_not_wait_for_its_run_for_eve
 #[tokio::test]
 async fn a_leader_that_lost_the_lease_and_has_it_again_in_the_same_statement_goes_on_as_if_nothing_had_been() {
     let shop = Shop::new("again").await;
-    let link = crate::support::link::Link::to(shop.namespace.cluster.operators_kubeconfig()).await;
+    let link = Link::to(shop.namespace.cluster.operators_kubeconfig()).await;
     let mut operator = Operator::replica(&shop.namespace, Some(link.kubeconfig()));
     migrate(&shop, UNTIL_TOLD).await;
     shop.until(SLEEPING, "1").await;
@@ -309,6 +306,14 @@ async fn a_leader_from_whom_the_lease_is_taken_does_nothing_until_it_has_it_agai
     assert!(!between.contains("decided"), "{log}");
 }
 
+/// Each of them changes what the ledger shows.
+const SCRIPTS: [(&str, &str); 4] = [
+    ("001_a.sql", "create table a ();"),
+    ("002_b.sql", "create table b ();"),
+    ("003_c.sql", "create table c ();"),
+    ("004_d.sql", "create table d ();"),
+];
+
 /// Takes the Lease from the one, and gives it to the other.
 async fn hand_over(shop: &Shop, from: &Operator, to: &Operator) {
     let log = to.log();
@@ -329,12 +334,6 @@ async fn hand_over(shop: &Shop, from: &Operator, to: &Operator) {
 async fn what_a_leader_knew_before_another_led_counts_no_more() {
     let shop = Shop::new("anew").await;
     let (first, second) = two(&shop).await;
-    const SCRIPTS: [(&str, &str); 4] = [
-        ("001_a.sql", "create table a ();"),
-        ("002_b.sql", "create table b ();"),
-        ("003_c.sql", "create table c ();"),
-        ("004_d.sql", "create table d ();"),
-    ];
     shop.migrate(&SCRIPTS[..1]).await;
     shop.reason("Succeeded").await;
     shop.pinned("001").await;
@@ -361,32 +360,20 @@ async fn a_leader_reads_anew_what_there_is_before_it_acts() {
     let shop = Shop::new("stale").await;
     let first = Operator::replica(&shop.namespace, None);
     leads(&shop, &first).await;
-    let link = crate::support::link::Link::to(shop.namespace.cluster.operators_kubeconfig()).await;
+    let link = Link::to(shop.namespace.cluster.operators_kubeconfig()).await;
     let second = Operator::replica(&shop.namespace, Some(link.kubeconfig()));
     follows(&shop, &second).await;
-    const SCRIPTS: [(&str, &str); 3] =
-        [("001_a.sql", "create table a ();"), ("002_b.sql", "create table b ();"), ("003_c.sql", "create table c ();")];
     // Its change is no change of the Migration.
-    let source = async |count: usize| {
-        let data: serde_json::Map<_, _> =
-            SCRIPTS[..count].iter().map(|(name, sql)| ((*name).to_owned(), json!(sql))).collect();
-        let map = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "scripts" }, "data": data });
-        shop.apply(&map).await;
-    };
-    source(1).await;
-    shop.apply(&json!({
-        "apiVersion": "belay.dev/v1alpha1", "kind": "Migration", "metadata": { "name": "shop" },
-        "spec": { "databaseRef": { "name": "shop" }, "source": { "configMaps": [{ "name": "scripts" }] } },
-    }))
-    .await;
+    shop.config_map(&SCRIPTS[..1]).await;
+    shop.migrate_config_map(json!({})).await;
     shop.pinned("001").await;
 
     // From here on the follower hears of nothing.
     link.cut();
-    source(2).await;
+    shop.config_map(&SCRIPTS[..2]).await;
     shop.pinned("002").await;
     shop.database.admin("drop table b; delete from belay.history where version = '002'").await;
-    source(3).await;
+    shop.config_map(&SCRIPTS[..3]).await;
     shop.reason("LedgerWentBack").await;
     link.forget();
     hand_over(&shop, &first, &second).await;
@@ -400,7 +387,7 @@ async fn a_leader_reads_anew_what_there_is_before_it_acts() {
 #[tokio::test]
 async fn a_status_that_another_has_written_meanwhile_is_read_again_before_it_is_written_over() {
     let shop = Shop::new("overtaken").await;
-    let link = crate::support::link::Link::to(shop.namespace.cluster.operators_kubeconfig()).await;
+    let link = Link::to(shop.namespace.cluster.operators_kubeconfig()).await;
     let environment = [("BELAY_LOG", "debug"), ("KUBECONFIG", link.kubeconfig())];
     let operator = Operator::start_as(&shop.namespace, &environment);
     migrate(&shop, UNTIL_TOLD).await;

@@ -91,20 +91,10 @@ async fn a_backup_that_the_api_server_does_not_take_stops_the_run_and_is_told() 
 async fn a_changed_config_map_acts_at_once() {
     let shop = Shop::new("changed").await;
     let _operator = shop.operator();
-    let source = async |data: serde_json::Value| {
-        shop.apply(
-            &json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "scripts" }, "data": data }),
-        )
-        .await;
-    };
-    source(json!({ "001_a.sql": "create table a ();", "README.md": "ignored" })).await;
-    shop.apply(&json!({
-        "apiVersion": "belay.dev/v1alpha1", "kind": "Migration", "metadata": { "name": "shop" },
-        "spec": { "databaseRef": { "name": "shop" }, "source": { "configMaps": [{ "name": "scripts" }] } },
-    }))
-    .await;
+    shop.config_map(&[TWO[0], ("README.md", "ignored")]).await;
+    shop.migrate_config_map(json!({})).await;
     shop.reason("Succeeded").await;
-    source(json!({ "001_a.sql": "create table a ();", "002_b.sql": "create table b ();" })).await;
+    shop.config_map(&TWO).await;
     shop.until("SELECT count(*)::text FROM belay.history", "2").await;
     let at_two = async || (shop.status().await["version"] == "002").then_some(());
     shop.namespace.wait_for("version 002", SOON, at_two).await;

@@ -72,6 +72,23 @@ impl Shop {
         .await;
     }
 
+    /// The ConfigMap `scripts`.
+    pub async fn config_map(&self, scripts: &[(&str, &str)]) {
+        let scripts: Vec<_> = scripts.iter().map(|(name, sql)| (*name, sql.as_bytes())).collect();
+        self.namespace.scripts(&scripts).await;
+    }
+
+    /// The Migration `shop`, which reads that one, with these fields in its source beside it.
+    pub async fn migrate_config_map(&self, fields: Value) {
+        let mut source = json!({ "configMaps": [{ "name": "scripts" }] });
+        merge(&mut source, fields);
+        self.apply(&json!({
+            "apiVersion": "belay.dev/v1alpha1", "kind": "Migration", "metadata": { "name": "shop" },
+            "spec": { "databaseRef": { "name": "shop" }, "source": source },
+        }))
+        .await;
+    }
+
     pub async fn apply(&self, object: &Value) {
         self.namespace.apply(&object.to_string()).await;
     }
