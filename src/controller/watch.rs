@@ -201,7 +201,7 @@ async fn follow<K>(
                 // Errors: the watch begins anew.
                 let Ok(event) = event else { continue };
                 cache.take(&event).into_iter().for_each(&told);
-                // Only now: who waits for it begins with all that the cache holds, so nothing is begun twice.
+                // Only now: who waits for it begins with all that the cache holds, and needs no word of it before.
                 if let watcher::Event::InitDone = event {
                     read = Some(Instant::now());
                     listed.note(term);

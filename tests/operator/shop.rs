@@ -64,12 +64,9 @@ impl Shop {
     pub async fn migration(&self, name: &str, scripts: &[(&str, &str)], fields: Value) {
         let inline: serde_json::Map<_, _> =
             scripts.iter().map(|(name, sql)| ((*name).to_owned(), json!(sql))).collect();
-        let mut spec = json!({ "databaseRef": { "name": "shop" }, "source": { "inline": inline } });
+        let mut spec = json!({ "source": { "inline": inline } });
         merge(&mut spec, fields);
-        self.apply(&json!({
-            "apiVersion": "belay.dev/v1alpha1", "kind": "Migration", "metadata": { "name": name }, "spec": spec,
-        }))
-        .await;
+        self.create(name, spec).await;
     }
 
     /// The ConfigMap `scripts`.
@@ -82,9 +79,15 @@ impl Shop {
     pub async fn migrate_config_map(&self, fields: Value) {
         let mut source = json!({ "configMaps": [{ "name": "scripts" }] });
         merge(&mut source, fields);
+        self.create("shop", json!({ "source": source })).await;
+    }
+
+    /// A Migration of the shop's database, with this spec beside it.
+    async fn create(&self, name: &str, fields: Value) {
+        let mut spec = json!({ "databaseRef": { "name": "shop" } });
+        merge(&mut spec, fields);
         self.apply(&json!({
-            "apiVersion": "belay.dev/v1alpha1", "kind": "Migration", "metadata": { "name": "shop" },
-            "spec": { "databaseRef": { "name": "shop" }, "source": source },
+            "apiVersion": "belay.dev/v1alpha1", "kind": "Migration", "metadata": { "name": name }, "spec": spec,
         }))
         .await;
     }
