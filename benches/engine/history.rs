@@ -12,9 +12,9 @@ pub fn many(count: usize) -> Files {
     (0..count).map(|n| (format!("{:05}_{}.sql", n + 1, KINDS[n % KINDS.len()].0), small(n))).collect()
 }
 
-/// A history of `count` scripts, each with all that [`many`] has ten scripts for: 14 statements.
-pub fn releases(count: usize) -> Files {
-    let whole = |n: usize| (0..KINDS.len()).map(|kind| small(n * KINDS.len() + kind)).collect();
+/// A history of `count` scripts, each with what [`many`] has `each` scripts for: of two, 2 to 4 statements; of all ten, 14.
+pub fn releases(count: usize, each: usize) -> Files {
+    let whole = |n: usize| (0..each).map(|one| small(n * each + one)).collect();
     (0..count).map(|n| (format!("{:05}_release.sql", n + 1), whole(n))).collect()
 }
 
