@@ -7,15 +7,15 @@ use std::process::Command;
 /// File names and texts, in order.
 pub type Files = Vec<(String, String)>;
 
-/// A history of `count` small scripts.
-pub fn many(count: usize) -> Files {
-    (0..count).map(|n| (format!("{:05}_{}.sql", n + 1, KINDS[n % KINDS.len()].0), small(n))).collect()
-}
-
-/// A history of `count` scripts, each with what [`many`] has `each` scripts for: of two, 2 to 4 statements; of all ten, 14.
-pub fn releases(count: usize, each: usize) -> Files {
-    let whole = |n: usize| (0..each).map(|one| small(n * each + one)).collect();
-    (0..count).map(|n| (format!("{:05}_release.sql", n + 1), whole(n))).collect()
+/// A history of `count` scripts, each of which does the next `each` of [`KINDS`]. Of one it has 1 to 3 statements; of two, 2 to
+/// 4; of all ten, 14.
+pub fn many(count: usize, each: usize) -> Files {
+    let script = |n: usize| {
+        let first = n * each;
+        let name = format!("{:05}_{}.sql", n + 1, KINDS[first % KINDS.len()].0);
+        (name, (first..first + each).map(small).collect())
+    };
+    (0..count).map(script).collect()
 }
 
 /// What a history of many years goes through, time and again: a table is made in the first, and worked on in the others.

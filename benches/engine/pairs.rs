@@ -81,7 +81,7 @@ fn seconds(duration: Duration) -> String {
 
 /// A run that finds everything applied.
 pub async fn nothing_to_do(server: &Postgres, scripts: usize) -> String {
-    let folder = Folder::new(&history::many(scripts));
+    let folder = Folder::new(&history::many(scripts, 1));
     on_fresh(server, async |database| {
         time(&mut folder.belay(database));
         let mut took = Sample::default();
