@@ -11,8 +11,9 @@ use super::blocker::Blocker;
 use super::engine::Engine;
 use super::error::{ApplyError, PostgresError};
 use super::failure::split_transaction;
-use super::session::{Backend, text};
-use super::sqlstate::{self, Retry};
+use super::message::script_values;
+use super::session::{Backend, Fault, text};
+use super::sqlstate::{self, NOT_IN_ENCODING, Retry};
 use super::{outside, retry};
 use crate::api::TransactionMode;
 use crate::plan::PlannedScript;
@@ -116,6 +117,9 @@ impl Engine {
         if let Err(number) = outside::agree(script, &recorded) {
             return Err(task.edited_halfway(number));
         }
+        if recorded.is_empty() {
+            self.try_row(&task).await?;
+        }
         for (number, statement) in script.statements.iter().enumerate() {
             let unit = Unit::Statement { number, apart: false };
             let done = match recorded.iter().find(|row| row.number == number) {
@@ -130,6 +134,22 @@ impl Engine {
             }
         }
         self.apply_one(Task { unit: Unit::Row, ..task }).await
+    }
+
+    /// Whether the database's encoding has every character that the script's row is to hold. Behind its statements, which stay,
+    /// would be too late to ask.
+    async fn try_row(&mut self, task: &Task<'_>) -> Result<(), ApplyError> {
+        let values = script_values(&task.scripts[0]);
+        if values.is_ascii() {
+            return Ok(());
+        }
+        match self.try_query(format!("SELECT {values}")).await {
+            Ok(_) => Ok(()),
+            Err(Fault::Server(error)) if NOT_IN_ENCODING.contains(&&*error.sql_state) => {
+                Err(self.failed(task, Stop::not_in_encoding(0, 0, *error)))
+            }
+            Err(fault) => Err(PostgresError::from_fault(&self.target.address, "reading the script", fault).into()),
+        }
     }
 
     /// The server's time, and how many scripts the ledger has.

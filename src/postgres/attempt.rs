@@ -51,6 +51,15 @@ pub(super) struct Stop {
     pub error: ServerError,
 }
 
+impl Stop {
+    /// The server could not put a message into its encoding: one of the script's, from `statement` on.
+    pub fn not_in_encoding(script: usize, statement: usize, mut error: ServerError) -> Self {
+        let hint = "The encoding of this database lacks a character of the script, or of its rollback.";
+        error.hint.get_or_insert_with(|| hint.to_owned());
+        Self { script, place: StopPlace::Script { statement, character: None }, error }
+    }
+}
+
 /// Where in a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StopPlace {
@@ -201,6 +210,12 @@ impl Engine {
             fault = &mut watch => (Sent::Failed { piece: 0, completed: 0, fault }, Vec::new()),
         };
         notice::keep(&mut self.notices, &script.file_name, heard);
+        if let Sent::Failed { piece, fault: Fault::Server(error), .. } = &mut sent
+            && self.counts_bytes
+            && let Some((piece, bytes)) = message.pieces.get(*piece).zip(error.position)
+        {
+            error.position = Some(piece.character_at(bytes));
+        }
         if let Sent::Failed { fault: Fault::Server(error), .. } = &mut sent
             && waited_too_long.load(Ordering::Relaxed)
             && error.sql_state == QUERY_CANCELED
@@ -376,7 +391,7 @@ pub(super) fn stopped(
 
 /// Where a message stopped. The server's position tells the statement better than counting does: a syntax error is
 /// found before the first one runs.
-fn stop(task: &Task<'_>, index: usize, piece: Option<&Piece<'_>>, completed: usize, mut error: ServerError) -> Stop {
+fn stop(task: &Task<'_>, index: usize, piece: Option<&Piece<'_>>, completed: usize, error: ServerError) -> Stop {
     let script = &task.scripts[index];
     let (character, by_count) = match piece {
         Some(Piece::Sql(sql)) => {
@@ -398,10 +413,8 @@ fn stop(task: &Task<'_>, index: usize, piece: Option<&Piece<'_>>, completed: usi
         }
         // The message was not even taken: its text is the script's, but for some words.
         (None, Place::Before) if completed == 0 && NOT_IN_ENCODING.contains(&&*error.sql_state) => {
-            let hint = "The encoding of this database lacks a character of the script, or of its rollback.";
-            error.hint.get_or_insert_with(|| hint.to_owned());
             let first = if let Unit::Statement { number, .. } = task.unit { number } else { 0 };
-            StopPlace::Script { statement: first, character: None }
+            return Stop::not_in_encoding(index, first, error);
         }
         (Some(character), _) => {
             let byte = script.byte_of_char(character);

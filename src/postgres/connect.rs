@@ -96,6 +96,8 @@ pub(super) struct Connected {
     pub transaction_timeout: bool,
     /// How dates are read, as far as it is to be SET for scripts: see [`dates`].
     pub dates: Vec<String>,
+    /// The database is of no encoding: positions in what is sent are counted in bytes.
+    pub counts_bytes: bool,
 }
 
 /// `belay/<run>/<ns>/<name>`, cut where the server would, but never inside a character.
@@ -147,6 +149,7 @@ pub(super) async fn connect(target: &Target, application: &str) -> Result<Connec
         options_taken,
         transaction_timeout: seen.transaction_timeout,
         dates: seen.dates,
+        counts_bytes: seen.counts_bytes,
     })
 }
 
@@ -182,6 +185,7 @@ struct Seen {
     check_interval: String,
     deadlock_timeout: Duration,
     transaction_timeout: bool,
+    counts_bytes: bool,
     dates: Vec<String>,
 }
 
@@ -195,7 +199,7 @@ async fn look(connection: &mut PgConnection) -> Result<Seen, Fault> {
              current_setting('transaction_read_only'), \
              coalesce(current_setting('client_connection_check_interval', true), ''), d.datname::text, d.oid::text, \
              {system}, current_setting('deadlock_timeout'), coalesce(current_setting('transaction_timeout', true), '0'), \
-             {dates} \
+             current_setting('server_encoding'), {dates} \
              FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) a \
              JOIN pg_catalog.pg_database d ON d.oid = a.datid",
             dates = dates::columns(),
@@ -225,7 +229,8 @@ async fn look(connection: &mut PgConnection) -> Result<Seen, Fault> {
         check_interval: text(row, 6).to_owned(),
         deadlock_timeout: guc_duration(text(row, 10)).unwrap_or(Duration::from_secs(1)),
         transaction_timeout: text(row, 11) != "0",
-        dates: dates::settings(connection, row.get(12..).unwrap_or_default()).await?,
+        counts_bytes: text(row, 12) == "SQL_ASCII",
+        dates: dates::settings(connection, row.get(13..).unwrap_or_default()).await?,
     })
 }
 

@@ -44,6 +44,8 @@ pub struct Engine {
     pub(super) transaction_timeout: bool,
     /// See [`super::dates`].
     pub(super) dates: Vec<String>,
+    /// See [`connect::Connected::counts_bytes`]; of the database, whose encoding never changes.
+    pub(super) counts_bytes: bool,
     pub(super) locked: bool,
     /// What the server said beside its answers, since the last run began.
     pub(super) notices: Vec<Notice>,
@@ -74,6 +76,7 @@ impl Engine {
             options_taken: connected.options_taken,
             transaction_timeout: connected.transaction_timeout,
             dates: connected.dates.clone(),
+            counts_bytes: connected.counts_bytes,
             locked: false,
             notices: Vec::new(),
             ledger: None,

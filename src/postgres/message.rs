@@ -23,6 +23,17 @@ pub(super) enum Piece<'a> {
     Copy(Copy<'a>),
 }
 
+impl Piece<'_> {
+    /// The character of what is sent, from 1, that a byte of it, from 1, belongs to.
+    pub fn character_at(&self, byte: usize) -> usize {
+        let text = match self {
+            Self::Sql(sql) => sql.text.as_str(),
+            Self::Copy(copy) => copy.sql,
+        };
+        text.char_indices().take_while(|(at, _)| *at < byte).count()
+    }
+}
+
 /// SQL text, and the way back from what the server says about it to the script.
 pub(super) struct Sql {
     pub text: String,

@@ -292,18 +292,26 @@ async fn a_script_that_stops_in_mid_statement_is_told_as_its_own_error() {
     assert_eq!(history(&database).await, "");
 }
 
-#[tokio::test]
-async fn a_character_that_the_databases_encoding_lacks_is_the_scripts_own_error() {
-    let server = Postgres::shared();
+/// An engine on a database of another encoding than UTF-8.
+async fn encoded(server: &Postgres, encoding: &str) -> Engine {
     let database = server.database().await;
-    let name = format!("{}_latin1", database.name);
-    let create = format!("CREATE DATABASE {name} OWNER {} ENCODING 'LATIN1' TEMPLATE template0", database.role);
+    let name = format!("{}_{}", database.name, encoding.to_lowercase());
+    let create =
+        format!("CREATE DATABASE {name} OWNER {} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0", database.role);
     database.admin(&create).await;
     let target = Target::from_url(&database.url.replace(&format!("/{}?", database.name), &format!("/{name}?")));
-    let mut engine = claimed(Engine::connect(target.unwrap(), "belay/test").await.unwrap()).await;
+    claimed(Engine::connect(target.unwrap(), "belay/test").await.unwrap()).await
+}
+
+#[tokio::test]
+async fn a_character_that_the_databases_encoding_lacks_is_the_scripts_own_error_before_anything_of_it_runs() {
+    let mut engine = encoded(Postgres::shared(), "LATIN1").await;
     let lacks = "SELECT 1;\nCREATE TABLE a (id int); -- \u{20ac}";
+    // In a comment between statements, which no statement's own message has.
+    let apart = "-- belay: no-transaction\nCREATE TABLE a (id int);\n-- \u{20ac}\nSELECT 1;";
     for (mode, files) in [
         (TransactionMode::PerScript, vec![("001_a.sql", lacks)]),
+        (TransactionMode::PerScript, vec![("001_a.sql", apart)]),
         (TransactionMode::AllPending, vec![("001_b.sql", "SELECT 'é'"), ("002_a.sql", lacks)]),
     ] {
         let error = apply_as(&mut engine, &files, mode).await.unwrap_err();
@@ -312,5 +320,22 @@ async fn a_character_that_the_databases_encoding_lacks_is_the_scripts_own_error(
         assert!(error.is_held() && failure.script.as_deref() == files.last().map(|(name, _)| *name), "{error}");
         assert!(failure.hint.is_some_and(|hint| hint.contains("encoding")), "{error}");
     }
-    apply(&mut engine, &[("001_a.sql", "CREATE TABLE a (id int); -- é")]).await.unwrap();
+    // Neither script left its table behind.
+    let takes = "-- belay: no-transaction\nCREATE TABLE a (id int);\n-- é\nSELECT 1;";
+    apply(&mut engine, &[("001_a.sql", takes)]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_database_without_an_encoding_tells_errors_at_their_column_too() {
+    let mut engine = encoded(Postgres::shared(), "SQL_ASCII").await;
+    let whole = "CREATE TABLE a (id int); -- é\nSELECT 'ééé',\n'é', nothing FROM a;";
+    let apart = format!("-- belay: no-transaction\n{whole}");
+    let in_copy = "CREATE TABLE b (é int);\nCOPY b (é) FROM stdin (nothing);\n1\n\\.\n";
+    for (text, line, column, state) in
+        [(whole, 3, 6, "42703"), (apart.as_str(), 4, 6, "42703"), (in_copy, 2, 24, "42601")]
+    {
+        let failure = apply(&mut engine, &[("001_a.sql", text)]).await.unwrap_err().failure();
+        assert_eq!(failure.sql_state.as_deref(), Some(state), "{failure:?}");
+        assert_eq!((failure.line, failure.column, failure.statement), (Some(line), Some(column), Some(2)), "{text}");
+    }
 }
