@@ -1,5 +1,7 @@
 //! The lifecycle as a table, and as a model: the decision is driven through every event, and must always come to rest.
 
+mod below;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +12,7 @@ use super::decide::{Decision, Step, decide};
 use super::observe::{Key, Observed, Request, Trouble};
 use super::view::{Activity, Doing, Inspection, View};
 use super::{message, report};
-use crate::api::{
-    BackupWhen, Failure, MigrationStatus, PostgresBackup, PostgresDatabase, Reason, RunStatus, State, conditions,
-};
+use crate::api::{Failure, MigrationStatus, PostgresBackup, PostgresDatabase, Reason, RunStatus, State, conditions};
 use crate::controller::pin::Pin;
 use crate::health::Verdict;
 use crate::plan::{Applied, ForeignLedger, ForeignRow, Hold, Ledger, Policy, Tool, plan};
@@ -138,6 +138,30 @@ fn hold(at: Timestamp) -> Hold {
     Hold { plan, failure: failure(), at, run_id: Uuid::nil() }
 }
 
+fn of_one_script(sql: &str) -> (Observed, View) {
+    let files = [("001_a.sql".to_owned(), sql.as_bytes().to_vec())];
+    let (o, run) = read(0);
+    let policy = database(serde_json::json!({
+        "when": "BeforeDestructive",
+        "method": { "pgDump": { "store": { "persistentVolumeClaim": { "claimName": "b" } } } },
+    }));
+    (Observed { source: Ok(Arc::new(History::from_files(files).unwrap())), database: Ok(policy), ..o }, run)
+}
+
+/// A backup of this plan, in a state.
+fn backup(condition: &str, plan: &str) -> Arc<PostgresBackup> {
+    let backup = serde_json::json!({
+        "apiVersion": "belay.dev/v1alpha1", "kind": "PostgresBackup",
+        "metadata": {
+            "name": "shop-1", "namespace": "shop", "creationTimestamp": now().to_string(),
+            "annotations": { "belay.dev/plan": plan, "belay.dev/database-generation": "1" },
+        },
+        "spec": { "databaseRef": { "name": "shop" } },
+        "status": { "conditions": [{ "type": condition, "status": "True", "reason": "x", "message": "why.", "lastTransitionTime": now().to_string() }] },
+    });
+    Arc::new(serde_json::from_value(backup).unwrap())
+}
+
 #[test]
 fn a_created_migration_is_opened_with_the_lock() {
     assert_eq!(decide(&created(), now()).step, Step::Open { lock: true });
@@ -177,105 +201,6 @@ fn settled_inputs_rest_until_their_time() {
     assert_eq!(decision.requeue.map(|wait| wait.as_secs()), Some(60));
     assert!(decision.say.is_none(), "nothing is written while nothing happens");
     assert_eq!(decide(&o, after(60)).step, Step::Open { lock: true });
-}
-
-#[test]
-fn without_a_backup_asked_for_the_plan_is_applied_at_once() {
-    let (o, run) = read(0);
-    let decision = with(o, run);
-    assert_eq!(decision.step, Step::Apply { below: None });
-    assert_eq!(decision.plan.as_ref().map(|plan| plan.pending.len()), Some(2), "the plan stands in the status first");
-}
-
-#[test]
-fn no_script_is_applied_before_a_verified_backup_where_the_policy_asks_for_one() {
-    let (o, run) = read(1);
-    let asks = database(
-        serde_json::json!({ "method": { "pgDump": { "store": { "persistentVolumeClaim": { "claimName": "b" } } } } }),
-    );
-    let decision = with(Observed { database: Ok(asks), ..o }, run);
-    assert!(matches!(decision.step, Step::BackUp { .. }), "{:?}", decision.step);
-    assert_eq!(reason(&decision), Some(Reason::BackupRunning));
-}
-
-#[test]
-fn a_policy_without_a_method_stalls() {
-    let (o, run) = read(1);
-    let decision = with(Observed { database: Ok(database(serde_json::json!({}))), ..o }, run);
-    assert_eq!(reason(&decision), Some(Reason::BackupNotConfigured));
-    assert_eq!(decision.step, Step::Close { outcome: Reason::BackupNotConfigured });
-}
-
-#[test]
-fn a_migration_overrides_the_policy_only_towards_more_safety() {
-    let (o, run) = read(1);
-    let more = Observed { backup_override: Some(BackupWhen::Always), ..o.clone() };
-    assert_eq!(reason(&with(more, run.clone())), Some(Reason::BackupNotConfigured));
-    let less =
-        Observed { backup_override: Some(BackupWhen::Never), database: Ok(database(serde_json::json!({}))), ..o };
-    assert_eq!(reason(&with(less, run)), Some(Reason::BackupNotConfigured));
-}
-
-/// A Migration of this one script, whose Database is backed up before destructive ones, with a run that has read an empty ledger.
-fn of_one_script(sql: &str) -> (Observed, View) {
-    let files = [("001_a.sql".to_owned(), sql.as_bytes().to_vec())];
-    let (o, run) = read(0);
-    let policy = database(serde_json::json!({
-        "when": "BeforeDestructive",
-        "method": { "pgDump": { "store": { "persistentVolumeClaim": { "claimName": "b" } } } },
-    }));
-    (Observed { source: Ok(Arc::new(History::from_files(files).unwrap())), database: Ok(policy), ..o }, run)
-}
-
-#[test]
-fn before_destructive_scripts_only_a_backup_is_asked_for_where_one_may_lose_data() {
-    for (sql, asked) in [
-        ("create table a ();", false),
-        ("alter table a add b int; delete from a where b = 1;", false),
-        ("create table a (); drop table b;", true),
-        ("update a set b = 1;", true),
-        ("do $$ begin end $$;", true),
-    ] {
-        let (o, run) = of_one_script(sql);
-        let decision = with(o, run);
-        match asked {
-            true => assert!(matches!(decision.step, Step::BackUp { .. }), "{sql}: {:?}", decision.step),
-            false => {
-                assert_eq!(decision.step, Step::Apply { below: None }, "{sql}");
-                assert!(
-                    message(&decision).contains("no statement of this plan is destructive"),
-                    "{}",
-                    message(&decision)
-                );
-            }
-        }
-    }
-}
-
-#[test]
-fn a_script_that_is_recorded_and_not_run_asks_for_no_backup() {
-    let (o, run) = of_one_script("drop table a;");
-    let baseline = Policy { baseline: Some("1".parse().unwrap()), ..Policy::default() };
-    assert_eq!(with(Observed { policy: Ok(baseline), ..o }, run).step, Step::Apply { below: None });
-}
-
-#[test]
-fn of_two_policies_the_safer_holds() {
-    use BackupWhen::{Always, BeforeDestructive, Never};
-    let of = |when: &str| Ok(database(serde_json::json!({ "when": when })));
-    for (database, migration, holds) in [
-        ("Never", Some(BeforeDestructive), BeforeDestructive),
-        ("BeforeDestructive", None, BeforeDestructive),
-        ("BeforeDestructive", Some(Never), BeforeDestructive),
-        ("BeforeDestructive", Some(Always), Always),
-        ("Always", Some(BeforeDestructive), Always),
-        ("Never", None, Never),
-    ] {
-        let o = Observed { database: of(database), backup_override: migration, ..created() };
-        assert_eq!(o.backup_when(), holds, "{database} and {migration:?}");
-    }
-    let o = Observed { database: of("Never"), ..created() };
-    assert_eq!(message::not_asked(&o), "The policy asks for no backup.");
 }
 
 #[test]
@@ -421,6 +346,16 @@ fn a_request_lifts_a_hold_for_the_run_that_is_begun_for_it_also_when_a_backup_co
         "but what the run itself came to does"
     );
 
+    let mut later = o.clone();
+    let of_another = Ledger { hold: Some(hold(after(4))), ..ledger(1) };
+    later.run.as_mut().unwrap().inspection = Some(Arc::new(inspection(of_another)));
+    later.request.as_mut().unwrap().at = after(1);
+    assert_eq!(
+        decide(&later, after(5)).step,
+        Step::Close { outcome: Reason::ScriptFailed },
+        "and what another came to since it was asked for"
+    );
+
     let mut another = o.clone();
     another.run.as_mut().unwrap().id = Uuid::from_u128(2);
     assert_eq!(
@@ -431,16 +366,18 @@ fn a_request_lifts_a_hold_for_the_run_that_is_begun_for_it_also_when_a_backup_co
 }
 
 #[test]
-fn a_backup_below_a_run_is_called_verified_only_if_it_is() {
-    let told = |verified: serde_json::Value| {
-        let mut below = (*backup("Ready", "plan")).clone();
-        let status = below.status.as_mut().unwrap();
-        status.verified = serde_json::from_value(verified).unwrap();
-        let o = Observed { backups: vec![Arc::new(below)], ..created() };
-        message::backed_up(&o, "shop-1")
+fn a_failure_stands_in_the_status_while_the_database_is_looked_at_again() {
+    let (o, run) = read(1);
+    let failed = MigrationStatus { failure: Some(Box::new(failure())), ..MigrationStatus::default() };
+    let told = |run: View| {
+        let o = Observed { run: Some(run), status: failed.clone(), ..o.clone() };
+        let decision = decide(&o, after(60));
+        let next = report::next(&o, &decision, decision.say.as_ref().unwrap(), Duration::ZERO, after(60));
+        (reason(&decision), next.failure.is_some())
     };
-    assert!(told("Read".into()).contains("verified"));
-    assert!(!told("None".into()).contains("verified"));
+    let waits = View { activity: Activity::Busy(Doing::Waiting("db:5432".into())), ..view() };
+    assert_eq!(told(waits), (Some(Reason::Planning), true));
+    assert_eq!(told(run), (Some(Reason::Applying), false));
 }
 
 #[test]
@@ -613,41 +550,6 @@ fn a_connection_fault_is_tried_again_with_a_backoff_of_a_minute_at_most() {
         assert_eq!(decision.step, Step::Close { outcome: Reason::ConnectionFailed });
         assert_eq!(decision.settle.map(|settle| settle.until.duration_since(now()).as_secs()), Some(seconds));
     }
-}
-
-/// A backup of this plan, in a state.
-fn backup(condition: &str, plan: &str) -> Arc<PostgresBackup> {
-    let backup = serde_json::json!({
-        "apiVersion": "belay.dev/v1alpha1", "kind": "PostgresBackup",
-        "metadata": {
-            "name": "shop-1", "namespace": "shop", "creationTimestamp": now().to_string(),
-            "annotations": { "belay.dev/plan": plan, "belay.dev/database-generation": "1" },
-        },
-        "spec": { "databaseRef": { "name": "shop" } },
-        "status": { "conditions": [{ "type": condition, "status": "True", "reason": "x", "message": "why.", "lastTransitionTime": now().to_string() }] },
-    });
-    Arc::new(serde_json::from_value(backup).unwrap())
-}
-
-#[test]
-fn a_backup_that_runs_is_waited_for_and_one_that_failed_stops_the_run() {
-    let asks = database(
-        serde_json::json!({ "method": { "pgDump": { "store": { "persistentVolumeClaim": { "claimName": "b" } } } } }),
-    );
-    let hash = plan(&history(), &ledger(1), &Policy::default()).unwrap().hash;
-    let (o, run) = read(1);
-    let o = Observed { database: Ok(asks), ..o };
-    let running = Observed { backups: vec![backup("Reconciling", hash.as_str())], ..o.clone() };
-    let decision = with(running, run.clone());
-    assert_eq!((&decision.step, reason(&decision)), (&Step::Rest, Some(Reason::BackupRunning)));
-
-    let failed = Observed { backups: vec![backup("Stalled", hash.as_str())], ..o };
-    let decision = with(failed.clone(), run.clone());
-    assert_eq!(decision.step, Step::Close { outcome: Reason::BackupFailed });
-    assert!(message(&decision).contains("why. No script was run"), "{}", message(&decision));
-
-    let asked = Observed { request: Some(Request { text: "t".into(), at: after(1) }), ..failed };
-    assert!(matches!(with(asked, run).step, Step::BackUp { .. }), "a person asked for another try");
 }
 
 fn identity() -> Identity {
