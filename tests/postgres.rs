@@ -17,6 +17,7 @@ mod postgres {
     mod failover;
     mod guard;
     mod ledger;
+    mod leftovers;
     mod lock;
     mod locks;
     mod lost;

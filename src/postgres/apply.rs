@@ -12,7 +12,7 @@ use super::engine::Engine;
 use super::error::{ApplyError, PostgresError};
 use super::failure::split_transaction;
 use super::message::script_values;
-use super::session::{Backend, Fault, text};
+use super::session::{Backend, Fault, NOT_UNDERSTOOD, text};
 use super::sqlstate::{self, NOT_IN_ENCODING, Retry};
 use super::{outside, retry};
 use crate::api::TransactionMode;
@@ -231,7 +231,7 @@ impl Engine {
                     losses += 1;
                     let pause = retry::reconnect_pause(losses, rand::random());
                     // Once may happen to a script that takes longer than is tried; again, and it may be the script's doing.
-                    if losses > 1 && !patience.lasts(pause) {
+                    if losses > 1 && (why == NOT_UNDERSTOOD || !patience.lasts(pause)) {
                         return Err(self.lost_again(&task, &why, losses));
                     }
                     if !pause_unless_cancelled(pause, task.cancel).await {

@@ -27,6 +27,10 @@ use super::watch::Watch;
 use crate::api::TransactionMode;
 use crate::plan::PlannedScript;
 
+/// Rids a session of what a script leaves in it, besides settings and prepared statements: the next one begins as if it had a
+/// session of its own, whether it has or not.
+pub(super) const TIDY: &str = "CLOSE ALL;DISCARD TEMP;DISCARD SEQUENCES;UNLISTEN *";
+
 /// How a try ended.
 #[derive(Debug)]
 pub(super) enum Outcome {
@@ -234,10 +238,7 @@ impl Engine {
         failpoint::pass("before-commit").await;
         let last = task.scripts.len().saturating_sub(1);
         let (prepare, prepared) = self.prepare_anew(task);
-        let sql = format!(
-            "COMMIT;SHOW belay.committed;{};{prepare}DISCARD TEMP;CLOSE ALL;UNLISTEN *",
-            self.reset().join(";"),
-        );
+        let sql = format!("COMMIT;SHOW belay.committed;{};{prepare}{TIDY}", self.reset().join(";"),);
         match self.try_query(sql).await {
             Ok(rows) => {
                 failpoint::pass("after-commit").await;

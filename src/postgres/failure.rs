@@ -3,6 +3,7 @@
 use super::attempt::{Stop, StopPlace, Task, Unit};
 use super::engine::Engine;
 use super::error::{ApplyError, PostgresError};
+use super::outside::commits_itself;
 use crate::api::{Failure, Reason, TransactionMode};
 use crate::script::Script;
 
@@ -116,11 +117,19 @@ impl Task<'_> {
             }
             Unit::Scripts => format!("Nothing of {version} is applied."),
             Unit::Row => format!("All statements of {version} are applied, and its row is not in the ledger yet."),
-            Unit::Statement { number, .. } => {
-                let before = script.statements.iter().take(number).filter(|one| !one.sets_session()).count();
-                match before {
-                    0 => format!("Nothing of {version} is applied."),
-                    _ => format!("The statements of {version} before this one are applied, and are not run again."),
+            Unit::Statement { number, apart } => {
+                let before = script.statements.iter().take(number).any(|one| !one.sets_session());
+                let part = apart && script.statements.get(number).is_some_and(commits_itself);
+                match (before, part) {
+                    (false, false) => format!("Nothing of {version} is applied."),
+                    (false, true) => "What this statement has committed by itself stays.".to_owned(),
+                    (true, false) => {
+                        format!("The statements of {version} before this one are applied, and are not run again.")
+                    }
+                    (true, true) => format!(
+                        "The statements of {version} before this one are applied, and are not run again; \
+                         what it has committed by itself stays."
+                    ),
                 }
             }
         }

@@ -10,6 +10,7 @@ use super::failpoint;
 use super::message::script_values;
 use super::quote::{Literal, Nullable};
 use super::session::{Fault, Row};
+use super::sqlstate::NOT_IN_ENCODING;
 use crate::api::Failure;
 use crate::plan::{Plan, PlanHash, PlannedScript};
 
@@ -60,15 +61,24 @@ impl Engine {
     /// Writes down how a run ended: a reason, such as `Succeeded`; and what the server said meanwhile.
     pub async fn finish_run(&mut self, id: Uuid, outcome: &str) -> Result<(), PostgresError> {
         let notices = serde_json::to_string(&self.notices).ok().filter(|_| !self.notices.is_empty());
-        let sql = format!(
-            "UPDATE {} SET finished_at = pg_catalog.clock_timestamp(), outcome = {}, notices = {}::pg_catalog.jsonb \
-             WHERE id = '{id}'",
-            self.table("run"),
-            Literal(outcome),
-            Nullable(notices.as_deref()),
-        );
+        let finished = |notices: Option<&str>| {
+            format!(
+                "UPDATE {} SET finished_at = pg_catalog.clock_timestamp(), outcome = {}, notices = {}::pg_catalog.jsonb \
+                 WHERE id = '{id}'",
+                self.table("run"),
+                Literal(outcome),
+                Nullable(notices),
+            )
+        };
+        let (whole, plain) = (finished(notices.as_deref()), finished(notices.as_deref().map(ascii).as_deref()));
         failpoint::pass("before-finish").await;
-        self.write("writing the run's end to the ledger", sql).await?;
+        match self.write("writing the run's end to the ledger", whole).await {
+            // A notice need not be of the database's encoding, and is no reason to leave the run without an end.
+            Err(PostgresError::Server { error, .. }) if NOT_IN_ENCODING.contains(&&*error.sql_state) => {
+                self.write("writing the run's end to the ledger", plain).await?
+            }
+            written => written?,
+        };
         failpoint::pass("after-finish").await;
         Ok(())
     }
@@ -239,4 +249,9 @@ impl Engine {
             false => Err(PostgresError::LockHeld { address: self.target.address.clone() }),
         }
     }
+}
+
+/// With a question mark for every other character.
+fn ascii(text: &str) -> String {
+    text.chars().map(|character| if character.is_ascii() { character } else { '?' }).collect()
 }

@@ -69,7 +69,8 @@ impl Engine {
         }
         let format = self.known_format(format)?;
         self.ledger = Some(Head { format, claimant: ledger.claimant.clone(), schema: true });
-        if ledger.rows.is_empty() {
+        // What a script has made that Belay began, statement by statement, is not foreign.
+        if ledger.rows.is_empty() && !(format > 1 && self.is_begun().await?) {
             ledger.first_foreign_table = self.first_foreign_table().await?;
             if ledger.first_foreign_table.is_some() {
                 ledger.foreign = self.foreign_ledgers().await?;
@@ -164,6 +165,12 @@ impl Engine {
                 ("", format!("ARRAY[{}]::pg_catalog.name[]", names.join(", ")), "")
             }
         }
+    }
+
+    /// Whether statements of a script were run that is not applied as a whole.
+    async fn is_begun(&mut self) -> Result<bool, PostgresError> {
+        let sql = format!("SELECT FROM {} LIMIT 1", self.table("statement"));
+        Ok(!self.query("reading the ledger", sql).await?.is_empty())
     }
 
     /// A table in a schema of the search path that neither an extension nor Belay made.

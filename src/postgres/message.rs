@@ -5,8 +5,9 @@
 use std::ops::Range;
 
 use super::apply::RunContext;
+use super::attempt::TIDY;
 use super::engine::Engine;
-use super::ledger_text;
+use super::ledger_text::{self, occurrences};
 use super::marked::Marked;
 use super::quote::{Ident, Literal, Nullable};
 use crate::api::TransactionMode;
@@ -132,6 +133,7 @@ impl<'a> Message<'a> {
         if !part.closes {
             // A message is read by the settings that hold before it begins.
             around.behind.extend(engine.reset());
+            around.behind.push(TIDY.to_owned());
         }
         Self::around(engine, script, 0..script.statements.len(), around)
     }
@@ -146,7 +148,9 @@ impl<'a> Message<'a> {
     /// These statements of a script, which stand one after the other in it.
     pub fn around(engine: &Engine, script: &'a Script, statements: Range<usize>, around: Around) -> Self {
         let all = statements == (0..script.statements.len());
-        let text = Text { script, plain: script.executable(), application: &engine.application, marks: all };
+        // A mark would take the place of a name that the script gives its session.
+        let marks = all && occurrences(&script.text, "application_name").next().is_none();
+        let text = Text { script, plain: script.executable(), application: &engine.application, marks };
         let (mut at, mut end) = (0, script.text.len());
         if !all {
             at = script.statements.get(statements.start).map_or(end, |statement| statement.range.start);
@@ -281,13 +285,17 @@ enum Guard {
     /// A setting that lasts as long as the transaction, and costs nothing: no snapshot, so that the script may still
     /// SET TRANSACTION, and no subtransaction.
     Setting,
-    /// For scripts that RESET settings.
+    /// For scripts that RESET ALL settings, be it in a body.
     Savepoint,
 }
 
 impl Guard {
     fn of(script: &Script) -> Self {
-        match script.statements.iter().any(|statement| statement.command.starts_with("RESET")) {
+        let all = |at: usize| {
+            let behind = script.text.as_bytes().get(at + "reset".len()..).unwrap_or_default().trim_ascii_start();
+            behind.get(..3).is_some_and(|word| word.eq_ignore_ascii_case(b"ALL"))
+        };
+        match occurrences(&script.text, "reset").any(all) {
             true => Self::Savepoint,
             false => Self::Setting,
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::attempt::{Outcome, Sent, Stop, StopPlace, Task, stopped};
+use super::attempt::{Outcome, Sent, Stop, StopPlace, TIDY, Task, stopped};
 use super::engine::Engine;
 use super::error::{ApplyError, PostgresError};
 use super::failpoint;
@@ -24,6 +24,11 @@ const TIDYING: Duration = Duration::from_secs(10);
 /// SQLSTATEs with which the server refuses a statement in a transaction: active_sql_transaction,
 /// invalid_transaction_termination.
 pub(super) const NOT_IN_TRANSACTION: [&str; 2] = ["25001", "2D000"];
+
+/// Whether a statement that ran outside a transaction may have committed a part of what it does.
+pub(super) fn commits_itself(statement: &Statement) -> bool {
+    matches!(settle_of(statement), Settle::Unknown)
+}
 
 /// How a statement is settled that the server did not take in a transaction.
 fn settle_of(statement: &Statement) -> Settle {
@@ -61,11 +66,12 @@ impl Engine {
         }
     }
 
-    /// The session as the script has set it up before statement `number`. Some: it could not be.
+    /// The session as the script has set it up before statement `number`, or behind the last. Some: it could not be.
     async fn enter(&mut self, task: &Task<'_>, number: usize) -> Result<Option<Outcome>, Fault> {
         let script = &task.scripts[0];
         let mut settings = self.script_settings(task.attempt);
-        if let Class::OutsideTransaction(outside) = &script.statements[number].class
+        let next = script.statements.get(number);
+        if let Some(Class::OutsideTransaction(outside)) = next.map(|statement| &statement.class)
             && outside.patient
         {
             // A watch beside it sees that it does not wait for ever.
@@ -134,11 +140,12 @@ impl Engine {
         let statement = &script.statements[number];
         let settle = settle_of(statement);
         let patience = self.target.locks.retry_for;
+        let begun = self.begun_before(task, number).await?;
         if let Some(outcome) = self.enter(task, number).await? {
             return Ok(outcome);
         }
         // What an earlier try could not put away is told by what was there before that one.
-        if let Some(row) = self.begun_before(task, number).await?
+        if let Some(row) = begun
             && self.settle(&settle, &row.before, patience).await? == Settled::Done
         {
             return self.conclude(task, number).await.map(|()| Outcome::Committed);
@@ -263,6 +270,17 @@ impl Engine {
     /// The script's row, once all its statements are done.
     pub(super) async fn attempt_row(&mut self, task: &Task<'_>) -> Outcome {
         let script = &task.scripts[0];
+        // A setting behind the last statement was none's to begin with.
+        match self.enter(task, script.statements.len()).await {
+            Ok(None) => {}
+            Ok(Some(outcome)) => return outcome,
+            Err(Fault::Lost { why }) => return Outcome::Lost { why, committing: false },
+            Err(Fault::Server(error)) => {
+                return self
+                    .roll_back_to(Outcome::Failed(Stop { script: 0, place: StopPlace::Before, error: *error }))
+                    .await;
+            }
+        }
         let duration = format!(
             "(SELECT coalesce((extract(epoch FROM pg_catalog.clock_timestamp() - min(began_at)) * 1000), \
              0)::pg_catalog.int8 FROM {} WHERE number = {})",
@@ -271,11 +289,24 @@ impl Engine {
         );
         let row = insert_row(self, script, "no-transaction", task.run, &duration, "true");
         match self.row(&row).await {
-            Ok(()) => Outcome::Committed,
+            Ok(()) => {
+                self.tidy().await;
+                Outcome::Committed
+            }
             Err(Fault::Lost { why }) => Outcome::Lost { why, committing: true },
             Err(Fault::Server(error)) => {
                 self.roll_back_to(Outcome::Failed(Stop { script: 0, place: StopPlace::Ledger, error: *error })).await
             }
+        }
+    }
+
+    /// See [`TIDY`]. A session that cannot be tidied goes.
+    async fn tidy(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.prepared = None;
+        }
+        if self.try_query(format!("{TIDY};DEALLOCATE ALL")).await.is_err() {
+            self.drop_session();
         }
     }
 

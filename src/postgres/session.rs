@@ -39,10 +39,13 @@ impl Fault {
             },
             sqlx::Error::Io(error) => Self::Lost { why: error.to_string() },
             // Protocol errors quote what they did not understand.
-            _ => Self::Lost { why: "the answer was not understood".into() },
+            _ => Self::Lost { why: NOT_UNDERSTOOD.into() },
         }
     }
 }
+
+/// Why a session is given up whose server says what the driver does not know. It would say so again.
+pub(super) const NOT_UNDERSTOOD: &str = "the answer was not understood";
 
 /// A connection that works, and who it is at the server.
 pub(super) struct Session {

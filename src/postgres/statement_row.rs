@@ -36,7 +36,7 @@ impl Engine {
             self.table("statement"),
             script.version.number(),
         );
-        let rows = self.query("reading the ledger", sql).await?;
+        let rows = self.query("reading the ledger", self.as_ours(&sql)).await?;
         rows.iter().map(|row| self.recorded_row(row)).collect()
     }
 

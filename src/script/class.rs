@@ -49,11 +49,17 @@ pub(super) const CONTROL: &[&str] = &[
 /// What shapes one.
 const SHAPE: &[&str] = &["SET [LOCAL] TRANSACTION", "SET SESSION CHARACTERISTICS", "SET SESSION TRANSACTION"];
 
+/// What a SELECT is called that does nothing but to SET.
+pub(super) const SET_CONFIG: &str = "SELECT set_config";
+
 const NO_CONTROL: &str = "leave it out: Belay runs every script in a transaction of its own, which a BEGIN as the first \
      and a COMMIT as the last statement may show; what must be committed apart goes into a script of its own";
 
 pub(super) fn classify(words: &Words) -> Classified {
-    let command = command::name(words);
+    let command = match setting::called(words) {
+        Some(_) => SET_CONFIG.to_owned(),
+        None => command::name(words),
+    };
     let mut class = Class::InTransaction;
     let mut refusal = None;
     let mut copy_from_stdin = false;
@@ -70,7 +76,7 @@ pub(super) fn classify(words: &Words) -> Classified {
         ));
     } else if words.starts("COPY") {
         (copy_from_stdin, refusal) = copy(words);
-    } else if words.starts("SET")
+    } else if (words.starts("SET") || command == SET_CONFIG)
         && let Some(name) = setting::taken(words)
     {
         refusal = Some((
@@ -85,11 +91,15 @@ pub(super) fn classify(words: &Words) -> Classified {
 }
 
 fn copy(words: &Words) -> (bool, Option<(UnsupportedKind, String, &'static str)>) {
-    let next_is = |verb: &str, word: &str| words.find(1, verb).is_some_and(|at| words.is(at + 1, word));
-    if next_is("FROM", "STDIN") {
+    // PostgreSQL takes either word in either direction; and a table or a column may be called as a direction is.
+    let with_client = |direction: &str| {
+        let places = std::iter::successors(words.find(1, direction), |at| words.find(at + 1, direction));
+        places.into_iter().any(|at| words.is(at + 1, "STDIN") || words.is(at + 1, "STDOUT"))
+    };
+    if with_client("FROM") {
         return (true, None);
     }
-    if next_is("TO", "STDOUT") {
+    if with_client("TO") {
         let what = "COPY … TO STDOUT sends data to whoever runs the script, and a migration has nobody to take it";
         return (false, Some((UnsupportedKind::CopyData, what.to_owned(), "leave it out")));
     }

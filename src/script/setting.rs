@@ -22,6 +22,8 @@ const KEPT: &[(&str, &[&str])] = &[
 pub(super) fn taken(words: &Words) -> Option<&'static str> {
     let (name, value) = if let Some(value) = words.after(0, "SET [LOCAL|SESSION] NAMES") {
         ("client_encoding", value)
+    } else if let Some((name, value)) = called(words) {
+        (words.text(name).trim_matches('\''), value)
     } else {
         let (name, value) = assigned(words)?;
         // It tells, behind the script, that the transaction is still the one that Belay began.
@@ -46,4 +48,23 @@ pub(super) fn assigned(words: &Words) -> Option<(usize, usize)> {
     let sign = words.kind(at) == Some(Kind::Equals) || words.is(at, "TO");
     let written = matches!(words.kind(name), Some(Kind::Word | Kind::Other));
     (sign && written && words.len() > at + 1).then_some((name, at + 1))
+}
+
+/// Where the name and the value of `SELECT set_config('name', 'value', …)` are, if that is the whole statement: a SET in other
+/// words, which pg_dump writes too.
+pub(super) fn called(words: &Words) -> Option<(usize, usize)> {
+    let function = words.after(0, "SELECT [pg_catalog]")?;
+    let function = if words.kind(function) == Some(Kind::Dot) { function + 1 } else { function };
+    let last = words.len() - 1;
+    let plain = |at: usize| {
+        let word = ["true", "false", "null"].iter().any(|word| words.is(at, word));
+        words.kind(at) == Some(Kind::Text) || word || words.text(at) == ","
+    };
+    let (name, value) = (function + 2, function + 4);
+    let whole = words.is(function, "set_config")
+        && words.kind(function + 1) == Some(Kind::OpenParen)
+        && words.kind(last) == Some(Kind::CloseParen)
+        && value < last
+        && (name..last).all(plain);
+    whole.then_some((name, value))
 }

@@ -88,7 +88,8 @@ struct Open {
 impl Statement {
     /// Whether it sets up the session that later statements run in, and does nothing else.
     pub fn sets_session(&self) -> bool {
-        ["SET", "RESET"].contains(&self.command.split(' ').next().unwrap_or_default())
+        let verb = self.command.split(' ').next().unwrap_or_default();
+        ["SET", "RESET"].contains(&verb) || self.command == class::SET_CONFIG
     }
 }
 

@@ -229,6 +229,16 @@ async fn what_the_server_says_beside_its_answers_is_told_and_kept_with_the_run()
 }
 
 #[tokio::test]
+async fn a_run_has_an_end_also_where_a_notice_has_characters_that_the_database_lacks() {
+    let long = ("001_a.sql", "DO $$ BEGIN RAISE NOTICE '%', repeat('x', 1000); END $$");
+    let bench = Bench::new(&[long]).await;
+    let bench = Bench { database: bench.database.encoded("LATIN1").await, ..bench };
+    bench.run(&["apply"]).is(0);
+    let told = "SELECT outcome || ' ' || right(notices->0->>'message', 2) FROM belay.run";
+    assert_eq!(bench.value(told).await, "Succeeded x?");
+}
+
+#[tokio::test]
 async fn memory_is_bounded_by_the_largest_script_and_not_by_the_history() {
     let bench = Bench::new(&[]).await;
     let comment = "x".repeat(4_000_000);

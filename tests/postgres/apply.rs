@@ -1,5 +1,5 @@
 use belay::api::{Reason, TransactionMode};
-use belay::postgres::{ApplyError, Engine, Progress, Target};
+use belay::postgres::{ApplyError, Engine, Progress};
 use tokio_util::sync::CancellationToken;
 
 use super::scripts::{apply, apply_as, claimed, run, scripts};
@@ -292,20 +292,10 @@ async fn a_script_that_stops_in_mid_statement_is_told_as_its_own_error() {
     assert_eq!(history(&database).await, "");
 }
 
-/// An engine on a database of another encoding than UTF-8.
-async fn encoded(server: &Postgres, encoding: &str) -> Engine {
-    let database = server.database().await;
-    let name = format!("{}_{}", database.name, encoding.to_lowercase());
-    let create =
-        format!("CREATE DATABASE {name} OWNER {} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0", database.role);
-    database.admin(&create).await;
-    let target = Target::from_url(&database.url.replace(&format!("/{}?", database.name), &format!("/{name}?")));
-    claimed(Engine::connect(target.unwrap(), "belay/test").await.unwrap()).await
-}
-
 #[tokio::test]
 async fn a_character_that_the_databases_encoding_lacks_is_the_scripts_own_error_before_anything_of_it_runs() {
-    let mut engine = encoded(Postgres::shared(), "LATIN1").await;
+    let database = Postgres::shared().database().await.encoded("LATIN1").await;
+    let mut engine = claimed(database.engine().await).await;
     let lacks = "SELECT 1;\nCREATE TABLE a (id int); -- \u{20ac}";
     // In a comment between statements, which no statement's own message has.
     let apart = "-- belay: no-transaction\nCREATE TABLE a (id int);\n-- \u{20ac}\nSELECT 1;";
@@ -327,7 +317,8 @@ async fn a_character_that_the_databases_encoding_lacks_is_the_scripts_own_error_
 
 #[tokio::test]
 async fn a_database_without_an_encoding_tells_errors_at_their_column_too() {
-    let mut engine = encoded(Postgres::shared(), "SQL_ASCII").await;
+    let database = Postgres::shared().database().await.encoded("SQL_ASCII").await;
+    let mut engine = claimed(database.engine().await).await;
     let whole = "CREATE TABLE a (id int); -- é\nSELECT 'ééé',\n'é', nothing FROM a;";
     let apart = format!("-- belay: no-transaction\n{whole}");
     let in_copy = "CREATE TABLE b (é int);\nCOPY b (é) FROM stdin (nothing);\n1\n\\.\n";

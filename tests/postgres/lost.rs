@@ -98,6 +98,32 @@ async fn a_commit_that_never_arrived_is_done_again() {
 }
 
 #[tokio::test]
+async fn a_commit_that_was_none_is_seen_though_it_is_answered_without_an_error() {
+    let database = Postgres::shared().database().await;
+    counter(&database).await;
+    let proxy = Proxy::start(Postgres::shared().port, AtCommit::RollBack).await;
+    let mut engine = through(&database, &proxy).await;
+    let files = [("001_a.sql", "INSERT INTO ran VALUES (1)"), ("002_b.sql", "INSERT INTO ran VALUES (2)")];
+    apply(&mut engine, &files).await.unwrap_err();
+    assert_eq!(
+        (history(&database).await.as_str(), ran(&database).await.as_str()),
+        ("", "0"),
+        "nor is 002 run behind it"
+    );
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_understood_is_told_with_the_script_and_not_asked_for_again_and_again() {
+    let database = Postgres::shared().database().await;
+    let mut engine = claimed(database.engine().await).await;
+    let text = "SELECT set_config('client_encoding', 'LATIN1', false), 1;\nDO $$ BEGIN RAISE NOTICE 'é'; END $$;";
+    let files = [("001_a.sql", text)];
+    let applied = tokio::time::timeout(crate::support::SOON, apply(&mut engine, &files)).await;
+    let error = applied.expect("an answer soon").unwrap_err();
+    assert!(error.to_string().contains("2 times, in 001_a.sql"), "{error}");
+}
+
+#[tokio::test]
 async fn a_commit_whose_answer_was_lost_is_not_done_again() {
     let database = Postgres::shared().database().await;
     counter(&database).await;

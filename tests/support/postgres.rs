@@ -222,6 +222,14 @@ impl TestDatabase {
         Self { url, socket: server.directory.clone(), port: server.port, ..self }
     }
 
+    /// Another fresh database of the same owner's, in this encoding.
+    pub async fn encoded(self, encoding: &str) -> Self {
+        let name = format!("{}_{}", self.name, encoding.to_lowercase());
+        let options = format!("ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0");
+        self.admin(&format!("CREATE DATABASE {name} OWNER {} {options}", self.role)).await;
+        Self { url: self.url.replace(&format!("/{}?", self.name), &format!("/{name}?")), name, ..self }
+    }
+
     /// As the owner.
     pub async fn owner(&self) -> PgConnection {
         let options: PgConnectOptions = self.url.parse().expect("a URL");

@@ -14,6 +14,8 @@ pub enum AtCommit {
     LoseQuestion,
     /// The server does it, and its answer is lost with the connection.
     LoseAnswer,
+    /// The server gets a ROLLBACK in its place.
+    RollBack,
     /// It waits until [`Proxy::release`].
     Hold,
     /// It goes by.
@@ -122,6 +124,11 @@ async fn relay(mut client: TcpStream, state: Arc<State>) -> std::io::Result<()> 
                             // Its answer is there, and is dropped.
                             let _ = server.read(&mut down).await?;
                             return Ok(());
+                        }
+                        AtCommit::RollBack => {
+                            let rest = chunk.get(11..).unwrap_or_default();
+                            server.write_all(&[&chunk[..5], b"ABORT ", rest].concat()).await?;
+                            continue;
                         }
                         AtCommit::Pass => {}
                         AtCommit::Hold => {

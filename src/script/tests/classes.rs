@@ -217,7 +217,7 @@ fn settings_that_belay_stands_on_are_refused() {
 
 #[test]
 fn data_to_the_client_is_refused() {
-    for text in ["copy t to stdout", "copy (select 1) to STDOUT with (format csv)"] {
+    for text in ["copy t to stdout", "copy t to stdin", "copy (select 1) to STDOUT with (format csv)"] {
         assert_eq!(script(text).unsupported.map(|u| u.kind), Some(UnsupportedKind::CopyData), "{text}");
     }
     let long = format!("copy (values (0){}) to stdout", ", (1, 2)".repeat(3000));

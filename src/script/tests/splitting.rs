@@ -169,6 +169,8 @@ fn the_data_of_copy_is_data() {
         "COPY public.t (id, \"from\") FROM STDIN",
         "copy t(a, b) from stdin with (format csv, header)",
         "copy t from\n stdin csv",
+        "copy t from stdout",
+        "copy public.from from stdin",
     ] {
         let text = format!("select 1;\n{copy};\n{data}\\.\nselect 2;");
         let split = split(&text);
