@@ -7,6 +7,7 @@ use sqlx::{ConnectOptions, Error};
 
 use super::dates;
 use super::error::PostgresError;
+use super::nodelay;
 use super::pooler;
 use super::quote::Ident;
 use super::retry;
@@ -160,7 +161,7 @@ pub(super) async fn open(target: &Target, application: &str, options: bool) -> R
         with = with.options(settings(&target.locks)).options(KEEPALIVE);
     }
     // Boxed: else each future that may connect, such as the one beside every script, has room for it, and is moved with it.
-    match tokio::time::timeout(CONNECT, Box::pin(with.connect())).await {
+    match tokio::time::timeout(CONNECT, nodelay::at_once(Box::pin(with.connect()))).await {
         Ok(connection) => connection,
         Err(_) => Err(Error::Io(std::io::Error::new(
             std::io::ErrorKind::TimedOut,

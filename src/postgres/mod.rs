@@ -32,6 +32,7 @@ mod ledger_text;
 mod libpq;
 mod marked;
 mod message;
+mod nodelay;
 mod notice;
 mod outside;
 mod pooler;

@@ -4,6 +4,7 @@ use belay::api::{Reason, TransactionMode};
 
 use super::apply::{exists, history};
 use super::scripts::{apply, apply_as, claimed};
+use crate::support::SOON;
 use crate::support::postgres::Postgres;
 
 #[tokio::test]
@@ -23,6 +24,16 @@ async fn data_comes_with_its_script_in_one_transaction_and_stays_out_of_the_ledg
     assert_eq!(database.value(same).await.as_deref(), Some("true"));
     let text = database.value("SELECT script FROM belay.history WHERE version = '001'").await.unwrap();
     assert!(text.contains("COPY a FROM STDIN") && !text.contains("trap") && !text.contains("last"), "{text}");
+}
+
+/// Each would wait 40 ms for a network's acknowledgement.
+#[tokio::test]
+async fn a_dump_of_many_small_tables_does_not_wait_for_the_network_at_each() {
+    let database = Postgres::shared().database().await;
+    let mut engine = claimed(database.engine().await).await;
+    let script = format!("CREATE TABLE a (id int);\n{}", "COPY a FROM STDIN;\n1\n\\.\n".repeat(5000));
+    tokio::time::timeout(SOON, apply(&mut engine, &[("001_a.sql", &script)])).await.expect("it is done soon").unwrap();
+    assert_eq!(database.value("SELECT count(*)::text FROM a").await.as_deref(), Some("5000"));
 }
 
 #[tokio::test]
