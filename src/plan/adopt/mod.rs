@@ -63,8 +63,11 @@ fn word(tool: Tool, row: &ForeignRow) -> Word {
         // Rolled back by hand, and said so: Prisma applies it again.
         (Tool::Prisma, "rolled back") => Word::Undone,
         _ if !row.ok => Word::Failed,
-        (Tool::Flyway, "UNDO_SQL" | "UNDO_JDBC" | "UNDO_SCRIPT" | "DELETE") => Word::Undone,
-        (Tool::Flyway, "BASELINE" | "SQL_BASELINE" | "JDBC_BASELINE") => Word::AppliedUpTo,
+        (Tool::Flyway, "DELETE") => Word::Undone,
+        (Tool::Flyway, kind) if kind.starts_with("UNDO_") => Word::Undone,
+        (Tool::Flyway, "BASELINE") => Word::AppliedUpTo,
+        // A state script is what older ones called the script of a baseline.
+        (Tool::Flyway, kind) if kind.ends_with("_BASELINE") || kind.ends_with("_STATE_SCRIPT") => Word::AppliedUpTo,
         // A repeatable script, or the schema that Flyway made.
         (Tool::Flyway, _) if row.version.is_none() => Word::Nothing,
         (Tool::Goose, "false") => Word::Undone,

@@ -87,12 +87,16 @@ fn flyways_kinds_of_rows_and_its_versions_are_read_as_flyway_does() {
     let repeatable = ForeignRow { version: None, ..kind("", "SQL") };
     let rows = vec![schema, kind("1.0", "SQL"), kind("1.1", "SQL"), repeatable, kind("2", "SQL")];
     assert_eq!(outcome(&flyway, Tool::Flyway, rows.clone()), "1000000 1001000 2000000 | 2010000 3000000");
-    let undone = [rows, vec![kind("2", "UNDO_SQL")]].concat();
-    assert_eq!(outcome(&flyway, Tool::Flyway, undone), "1000000 1001000 | 2000000 2010000 3000000");
-    assert_eq!(
-        outcome(&flyway, Tool::Flyway, vec![kind("2", "BASELINE")]),
-        "1000000 1001000 2000000 | 2010000 3000000"
-    );
+    for undo in ["UNDO_SQL", "UNDO_JDBC", "UNDO_SCRIPT", "UNDO_CUSTOM", "UNDO_SPRING_JDBC", "DELETE"] {
+        let undone = [rows.clone(), vec![kind("2", undo)]].concat();
+        assert_eq!(outcome(&flyway, Tool::Flyway, undone), "1000000 1001000 | 2000000 2010000 3000000", "{undo}");
+    }
+    for baseline in
+        ["BASELINE", "SQL_BASELINE", "JDBC_BASELINE", "SCRIPT_BASELINE", "SQL_STATE_SCRIPT", "JDBC_STATE_SCRIPT"]
+    {
+        let said = outcome(&flyway, Tool::Flyway, vec![kind("2", baseline)]);
+        assert_eq!(said, "1000000 1001000 2000000 | 2010000 3000000", "{baseline}");
+    }
     assert_eq!(outcome(&five(Layout::Belay), Tool::Flyway, vec![kind("1", "SQL")]), "1 | 2 3 4 5", "also when renamed");
 }
 
