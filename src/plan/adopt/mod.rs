@@ -4,6 +4,7 @@ mod checksum;
 #[cfg(test)]
 mod tests;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::foreign::{ForeignLedger, ForeignRow, Tool};
@@ -83,41 +84,53 @@ fn applied(history: &History, ledger: &ForeignLedger, rows: &[ForeignRow]) -> Re
     if let Some(row) = failed {
         return Err(Refusal::ForeignFailed { ledger: told(ledger), version: row.shown(), tool: ledger.tool.name() });
     }
-    let mut scripts: Vec<(Arc<Script>, Option<&ForeignRow>)> = Vec::new();
-    for row in rows {
-        let word = word(ledger.tool, row);
-        let about = match word {
-            Word::AppliedUpTo => up_to(history, ledger.tool, row),
-            _ => find(history, ledger.tool, row).map(|script| vec![script]),
-        };
-        // What is undone need not be in the source any more.
-        let Some(about) = about else {
-            match word {
-                Word::Undone | Word::Nothing => continue,
-                _ => return Err(Refusal::ForeignMissing { ledger: told(ledger), version: row.shown() }),
+    let mut scripts = BTreeMap::new();
+    for row in last_words(ledger.tool, rows) {
+        let missing = || Refusal::ForeignMissing { ledger: told(ledger), version: row.shown() };
+        match word(ledger.tool, row) {
+            Word::Applied => {
+                let script = find(history, ledger.tool, row).or_else(|| renamed(history, ledger.tool, row));
+                let script = script.ok_or_else(missing)?;
+                if !agrees(ledger.tool, row, script) {
+                    return Err(Refusal::ForeignChecksum { script: script.file_name.clone(), ledger: told(ledger) });
+                }
+                scripts.insert(&script.version, script);
             }
-        };
-        for script in about {
-            let same = |(other, _): &(Arc<Script>, _)| other.version == script.version;
-            match word {
-                Word::Applied | Word::AppliedUpTo if scripts.iter().any(same) => {}
-                Word::Applied => scripts.push((script.clone(), Some(row))),
-                Word::AppliedUpTo => scripts.push((script.clone(), None)),
-                Word::Undone => scripts.retain(|entry| !same(entry)),
-                Word::Failed | Word::Nothing => {}
+            Word::AppliedUpTo => {
+                let up_to = up_to(history, ledger.tool, row).ok_or_else(missing)?;
+                scripts.extend(up_to.into_iter().map(|script| (&script.version, script)));
             }
+            // It need not be in the source any more; where it is, a baseline may have counted it in.
+            Word::Undone => {
+                find(history, ledger.tool, row).and_then(|script| scripts.remove(&script.version));
+            }
+            Word::Failed | Word::Nothing => {}
         }
     }
-    for (script, row) in &scripts {
-        if row
-            .is_some_and(|row| !checksum::agrees(ledger.tool, row, &script.whole().unwrap_or_else(|_| script.clone())))
-        {
-            return Err(Refusal::ForeignChecksum { script: script.file_name.clone(), ledger: told(ledger) });
-        }
+    Ok(scripts.into_values().cloned().collect())
+}
+
+/// Whether the script is what the tool applied.
+fn agrees(tool: Tool, row: &ForeignRow, script: &Arc<Script>) -> bool {
+    checksum::agrees(tool, row, &script.whole().unwrap_or_else(|_| script.clone()))
+}
+
+/// Of the rows about one version the last, in their order; and every baseline, which is about more than its own.
+fn last_words(tool: Tool, rows: &[ForeignRow]) -> Vec<&ForeignRow> {
+    let mut told = BTreeSet::new();
+    let last =
+        rows.iter().rev().filter(|row| matches!(word(tool, row), Word::AppliedUpTo) || told.insert(subject(row)));
+    let mut last: Vec<_> = last.collect();
+    last.reverse();
+    last
+}
+
+/// What a row is about: a version, however it is written; or a name, by which alone Prisma knows its migrations.
+fn subject(row: &ForeignRow) -> (Option<Vec<Version>>, Option<&str>) {
+    match row.version.as_deref().and_then(parts) {
+        Some(parts) => (Some(parts), None),
+        None => (None, row.version.as_deref().or(row.name.as_deref())),
     }
-    let mut scripts: Vec<_> = scripts.into_iter().map(|(script, _)| script).collect();
-    scripts.sort_by(|a, b| a.version.cmp(&b.version));
-    Ok(scripts)
 }
 
 /// The scripts up to the version of a row.
@@ -139,14 +152,21 @@ fn find<'a>(history: &'a History, tool: Tool, row: &ForeignRow) -> Option<&'a Ar
             history.scripts().find(|script| flyway_parts(script) == parts)
         }
         Tool::Prisma => {
+            // As Prisma calls it, and as it is called where it was renamed for Belay.
             let name = row.name.as_deref()?;
-            let digits: String = name.chars().take_while(char::is_ascii_digit).collect();
-            let file = format!("{name}/migration.sql");
-            let by_name = history.scripts().find(|script| script.file_name == file);
-            by_name.or_else(|| history.get(&digits.parse().ok()?))
+            let names = [format!("{name}/migration.sql"), format!("{name}.sql")];
+            history.scripts().find(|script| names.contains(&script.file_name))
         }
         _ => history.get(&row.version.as_deref()?.parse().ok()?),
     }
+}
+
+/// The script that Prisma applied under another name: by its digits, and what is in it. Other names with the same digits may be
+/// other migrations.
+fn renamed<'a>(history: &'a History, tool: Tool, row: &ForeignRow) -> Option<&'a Arc<Script>> {
+    let name = row.name.as_deref().filter(|_| tool == Tool::Prisma)?;
+    let digits: String = name.chars().take_while(char::is_ascii_digit).collect();
+    history.get(&digits.parse().ok()?).filter(|script| agrees(tool, row, script))
 }
 
 /// Flyway's version by its parts; those at the end that are 0 make no difference.

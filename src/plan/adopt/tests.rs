@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use sha2::{Digest as _, Sha256};
 
 use super::*;
 use crate::api::{Layout, Reason};
@@ -78,6 +79,56 @@ fn gooses_undone_scripts_and_its_own_first_row_are_not_applied() {
     assert_eq!(outcome(&five(Layout::Belay), Tool::Goose, rows.clone()), "1 | 2 3 4 5");
     let again = [rows, vec![kind("2", "true")]].concat();
     assert_eq!(outcome(&five(Layout::Belay), Tool::Goose, again), "1 2 | 3 4 5");
+}
+
+#[test]
+fn what_was_undone_or_deleted_last_needs_no_script() {
+    let goose = vec![kind("1", "true"), kind("9", "true"), kind("9", "false")];
+    assert_eq!(outcome(&five(Layout::Belay), Tool::Goose, goose.clone()), "1 | 2 3 4 5");
+    let again = [goose, vec![kind("9", "true")]].concat();
+    assert_eq!(refused(&five(Layout::Belay), Tool::Goose, again).0, Reason::MissingScript, "its last word counts");
+
+    let flyway = history(Layout::Flyway, &["V2__b.sql", "V3__c.sql"]);
+    let deleted = || vec![kind("1.0", "SQL"), kind("2", "SQL"), kind("1", "DELETE")];
+    assert_eq!(outcome(&flyway, Tool::Flyway, deleted()), "2 | 3");
+    let undone = [deleted(), vec![kind("9", "SQL"), kind("9", "UNDO_SQL")]].concat();
+    assert_eq!(outcome(&flyway, Tool::Flyway, undone), "2 | 3");
+    let baseline = vec![kind("3", "SQL_BASELINE"), kind("3", "UNDO_SQL")];
+    assert_eq!(outcome(&flyway, Tool::Flyway, baseline), "2 | 3", "what else a baseline counted in stays");
+}
+
+#[test]
+fn prismas_migrations_with_the_same_digits_are_told_apart_by_their_names() {
+    let text = "-- 2_b\nselect 1;\n";
+    let files = |second: &str| {
+        let file = |name: String, text: &str| (name, text.to_owned().into_bytes());
+        let files = [file("1_a/migration.sql".into(), "select 1;\n"), file(second.into(), text)];
+        layout::read(Layout::Prisma, files).unwrap()
+    };
+    let named = |name: &str, text: &str| ForeignRow {
+        version: None,
+        name: Some(name.to_owned()),
+        checksum: Some(Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()),
+        ..row("")
+    };
+    let applied = || vec![named("1_a", "select 1;\n"), named("2_b", text)];
+    let also = |row: ForeignRow| [applied(), vec![row]].concat();
+    let rolled_back = |text| ForeignRow { kind: Some("rolled back".into()), ok: false, ..named("2_c", text) };
+    for other in ["select 2;\n", text] {
+        assert_eq!(outcome(&files("2_b/migration.sql"), Tool::Prisma, also(rolled_back(other))), "1 2 | ", "{other}");
+    }
+    assert_eq!(
+        outcome(&files("2_renamed/migration.sql"), Tool::Prisma, applied()),
+        "1 2 | ",
+        "the same under a new name"
+    );
+    let (reason, message) = refused(&files("2_b/migration.sql"), Tool::Prisma, also(named("2_c", "select 2;\n")));
+    assert_eq!(reason, Reason::MissingScript);
+    assert!(message.contains("version 2_c is applied"), "{message}");
+    assert_eq!(
+        refused(&files("2_c/migration.sql"), Tool::Prisma, also(named("2_c", "select 2;\n"))).0,
+        Reason::ChecksumMismatch
+    );
 }
 
 #[test]
