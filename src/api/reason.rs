@@ -106,8 +106,8 @@ reasons! {
         "Change the line that the message names.";
     BaselineRequired: Stalled, "The ledger is empty, but the database already has tables.",
         "If the address is right, set spec.baseline to the version that the database is at (\"0\": before the first script).";
-    AdoptionRefused: Stalled, "spec.adopt is Auto, but another tool's ledger cannot be taken at its word: it marks a script as failed, or there are two.",
-        "Mend it with that tool; or set spec.baseline to the version that the database is at.";
+    AdoptionRefused: Stalled, "spec.adopt is Auto, but another tool's ledger cannot be taken at its word: it marks a script as failed, there are two, or it is of another tool than spec.source.layout, or outside of the search path.",
+        "Mend it with that tool; name its layout, or put its schema into spec.searchPath; or set spec.baseline to the version that the database is at.";
     DatabaseInUse: Stalled, "Another Migration keeps this database's ledger.",
         "Delete one of the two, or use another historySchema.";
     BackupNotConfigured: Stalled, "A backup is asked for, but the Database has no backup.method.",

@@ -61,7 +61,7 @@ pub struct ForeignLedger {
     pub tool: Tool,
     pub schema: String,
     pub table: String,
-    /// In the order in which the tool wrote them; none: the login may not read them.
+    /// In the order in which the tool wrote them; none: the login may not read them, or nobody asked.
     pub rows: Option<Vec<ForeignRow>>,
 }
 

@@ -18,6 +18,8 @@ pub struct Ledger {
     pub first_foreign_table: Option<String>,
     /// Asked only when there are no rows: the ledgers of other tools, in the schemas of the search path.
     pub foreign: Vec<ForeignLedger>,
+    /// Asked only when there are no rows: those in other schemas that the login may use, without what they say.
+    pub foreign_elsewhere: Vec<ForeignLedger>,
     /// Whose ledger it is: `<cluster>/<namespace>/<name>`.
     pub claimant: Option<String>,
     /// The last hold that was not lifted.

@@ -198,13 +198,13 @@ fn recorded(history: &History, ledger: &Ledger, policy: &Policy) -> Result<Recor
         return up_to(history, version).map(|scripts| Recorded { scripts, adopted: None });
     }
     if policy.adopt
-        && let Some(adoption) = adopt::adopt(history, &ledger.foreign)?
+        && let Some(adoption) = adopt::adopt(history, ledger)?
     {
         return Ok(Recorded { scripts: adoption.scripts, adopted: Some(Arc::new(adoption.ledger)) });
     }
     match &ledger.first_foreign_table {
         Some(table) => {
-            let known = ledger.foreign.first().filter(|_| !policy.adopt);
+            let known = adopt::fitting(history.layout(), &ledger.foreign).next().filter(|_| !policy.adopt);
             let known = known.map(|ledger| (adopt::told(ledger), ledger.tool.layout()));
             Err(Refusal::BaselineRequired { table: table.clone(), known })
         }

@@ -46,6 +46,22 @@ pub enum Refusal {
     )]
     TwoForeign { one: String, other: String },
     #[error(
+        "the ledger {ledger} is not one of the layout {layout}, in which the source is read. If it is this source's, name the layout of its files (spec.source.layout: {own}, --layout {own}; belay for files that were renamed); if it is another application's, set baseline to the version that this source is at (\"0\": before the first script)",
+        own = .own.as_str(),
+        layout = .layout.as_str()
+    )]
+    ForeignLayout {
+        ledger: String,
+        /// That of the ledger's tool.
+        own: Layout,
+        /// That of the source.
+        layout: Layout,
+    },
+    #[error(
+        "the ledger {ledger} is outside of the search path, and is not taken over. If it is this source's, put {schema} into the search path (spec.searchPath of the PostgresDatabase, --search-path {schema}); if it is another application's, do not ask for a takeover (spec.adopt: None, --adopt none)"
+    )]
+    ForeignElsewhere { ledger: String, schema: String },
+    #[error(
         "the ledger {ledger} says what was applied, but may not be read. Grant SELECT on it to the login or the role"
     )]
     ForeignUnreadable { ledger: String },
@@ -84,7 +100,10 @@ impl Refusal {
                 Reason::UnknownTarget
             }
             Self::BaselineRequired { .. } => Reason::BaselineRequired,
-            Self::ForeignFailed { .. } | Self::TwoForeign { .. } => Reason::AdoptionRefused,
+            Self::ForeignFailed { .. }
+            | Self::TwoForeign { .. }
+            | Self::ForeignLayout { .. }
+            | Self::ForeignElsewhere { .. } => Reason::AdoptionRefused,
             Self::ForeignUnreadable { .. } => Reason::PermissionDenied,
             Self::ChecksumMismatch { .. } | Self::ForeignChecksum { .. } => Reason::ChecksumMismatch,
             Self::MissingScript { .. } | Self::Renamed { .. } | Self::ForeignMissing { .. } => Reason::MissingScript,

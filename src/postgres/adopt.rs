@@ -86,20 +86,23 @@ const KNOWN: &[Known] = &[
 ];
 
 impl Engine {
-    /// The ledgers of other tools in the schemas of the search path, with what they say.
-    pub(super) async fn foreign_ledgers(&mut self) -> Result<Vec<ForeignLedger>, PostgresError> {
+    /// The ledgers of other tools: in the schemas of the search path, with what they say; and in others that the login may
+    /// use.
+    pub(super) async fn foreign_ledgers(&mut self) -> Result<(Vec<ForeignLedger>, Vec<ForeignLedger>), PostgresError> {
         let (before, schemas, after) = self.schemas();
         let names: Vec<_> = KNOWN.iter().map(|known| Literal(known.table).to_string()).collect();
         let sql = format!(
             "{before}SELECT n.nspname::text, c.relname::text, (SELECT pg_catalog.string_agg(a.attname::text, ',') FROM \
              pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), \
-             (pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT'))::text \
+             (pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT'))::text, \
+             (n.nspname = ANY ({schemas}))::text \
              FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-             WHERE n.nspname = ANY ({schemas}) AND c.relname IN ({names}) AND c.relkind IN ('r', 'p') ORDER BY 1, 2{after}",
+             WHERE (n.nspname = ANY ({schemas}) OR pg_catalog.has_schema_privilege(n.oid, 'USAGE')) \
+             AND c.relname IN ({names}) AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't' ORDER BY 1, 2{after}",
             names = names.join(", "),
         );
         let tables = self.query("looking for ledgers of other tools", sql).await?;
-        let mut found = Vec::new();
+        let (mut found, mut elsewhere) = (Vec::new(), Vec::new());
         for table in &tables {
             let columns: Vec<_> = text(table, 2).split(',').collect();
             let has = |known: &&Known| known.columns.iter().all(|column| columns.contains(column));
@@ -110,13 +113,17 @@ impl Engine {
                 table: text(table, 1).to_owned(),
                 rows: None,
             };
+            if text(table, 4) != "true" {
+                elsewhere.push(ledger);
+                continue;
+            }
             if text(table, 3) == "true" {
                 let sql = read_sql(&ledger);
                 ledger.rows = Some(rows(&self.query("reading the ledger of another tool", sql).await?));
             }
             found.push(ledger);
         }
-        Ok(found)
+        Ok((found, elsewhere))
     }
 
     /// Records what another tool's ledger says was applied, while that tool keeps still: in one transaction its own

@@ -32,7 +32,8 @@ impl Engine {
 
     /// Reads the ledger, without the scripts' texts. Creates nothing; works when there is none.
     ///
-    /// One message, and a second one when there are no rows: whether the schemas of the search path have tables.
+    /// One message, and two more when there are no rows: whether the schemas of the search path have tables, and which tables
+    /// are ledgers of other tools. Each of these is read.
     pub async fn ledger(&mut self) -> Result<Ledger, PostgresError> {
         // Each row says first what it is. Column by column, because the simple protocol knows no other types.
         let sql = format!(
@@ -72,9 +73,7 @@ impl Engine {
         // What a script has made that Belay began, statement by statement, is not foreign.
         if ledger.rows.is_empty() && !(format > 1 && self.is_begun().await?) {
             ledger.first_foreign_table = self.first_foreign_table().await?;
-            if ledger.first_foreign_table.is_some() {
-                ledger.foreign = self.foreign_ledgers().await?;
-            }
+            (ledger.foreign, ledger.foreign_elsewhere) = self.foreign_ledgers().await?;
         }
         Ok(ledger)
     }
@@ -92,11 +91,8 @@ impl Engine {
         if tables.iter().all(|row| text(row, 0).is_empty()) {
             self.ledger = Some(Head { format: 0, claimant: None, schema: !tables.is_empty() });
             let first_foreign_table = self.first_foreign_table().await?;
-            let foreign = match first_foreign_table {
-                Some(_) => self.foreign_ledgers().await?,
-                None => Vec::new(),
-            };
-            return Ok(Ledger { first_foreign_table, foreign, ..Ledger::default() });
+            let (foreign, foreign_elsewhere) = self.foreign_ledgers().await?;
+            return Ok(Ledger { first_foreign_table, foreign, foreign_elsewhere, ..Ledger::default() });
         }
         if error.sql_state == "42501" {
             return Err(self.may_not_use_ledger().await);

@@ -8,6 +8,7 @@ use super::position::Cursor;
 use super::rollback;
 use super::unsupported::Unsupported;
 use super::{Position, Script, Version};
+use crate::api::Layout;
 
 /// Every script of one source, in the order of their versions.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -15,6 +16,7 @@ pub struct History {
     scripts: BTreeMap<Version, Arc<Script>>,
     digest: String,
     ignored: Vec<String>,
+    layout: Layout,
 }
 
 /// A file that keeps a whole source from being read. Nothing is run while there is one.
@@ -204,6 +206,16 @@ impl History {
         &self.ignored
     }
 
+    /// Whose files they are, as far as that is known: see [`History::in_layout`].
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// The same, of files that were read in this layout.
+    pub fn in_layout(self, layout: Layout) -> Self {
+        Self { layout, ..self }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.scripts.is_empty()
     }
@@ -291,7 +303,7 @@ impl Reader {
             self.faults.sort_by(|a, b| a.file_name().cmp(b.file_name()));
             return Err(self.faults);
         }
-        Ok(History { scripts: self.scripts, digest: digest.end(), ignored: self.ignored })
+        Ok(History { scripts: self.scripts, digest: digest.end(), ignored: self.ignored, layout: Layout::default() })
     }
 }
 

@@ -152,6 +152,29 @@ async fn what_dbmate_applied_is_taken_over() {
 }
 
 #[tokio::test]
+async fn a_ledger_of_another_tool_than_the_layouts_or_outside_of_the_search_path_is_refused() {
+    let bench = Bench::new(&[("1_a.sql", "-- +goose Up\nCREATE TABLE a (id int);\n")]).await;
+    bench.folder.write("2_b.sql", "-- +goose Up\nCREATE TABLE b (id int);\n");
+    let apply = ["apply", "--layout", "goose", "--adopt", "auto"];
+    let mut owner = bench.database.owner().await;
+    let other = "CREATE TABLE schema_migrations (version bigint, dirty boolean); INSERT INTO schema_migrations VALUES (2, false)";
+    owner.execute(other).await.expect("a ledger of golang-migrate's");
+    let words = ["public.schema_migrations (golang-migrate)", "the layout goose", "--layout golang-migrate"];
+    bench.refuses(&apply, "AdoptionRefused", &words);
+
+    owner.execute("DROP TABLE schema_migrations").await.expect("it goes");
+    let own = "CREATE SCHEMA app; CREATE TABLE app.a (id int); CREATE TABLE app.goose_db_version (id int, version_id bigint, \
+               is_applied boolean); INSERT INTO app.goose_db_version VALUES (1, 0, true), (2, 1, true)";
+    owner.execute(own).await.expect("a ledger of goose's");
+    bench.refuses(&apply, "AdoptionRefused", &["app.goose_db_version (goose)", "--search-path app"]);
+    bench.run(&[&apply[..], &["--search-path", "app"]].concat()).is(0);
+    assert_eq!(
+        bench.value("SELECT string_agg(mode, ' ' ORDER BY number) FROM belay.history").await,
+        "adopted transaction"
+    );
+}
+
+#[tokio::test]
 async fn a_file_of_goose_or_dbmate_is_not_run_whole_where_its_layout_is_not_named() {
     for (layout, up, down) in
         [("goose", "-- +goose Up", "-- +goose Down"), ("dbmate", "-- migrate:up", "-- migrate:down")]

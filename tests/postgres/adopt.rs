@@ -109,6 +109,28 @@ async fn a_tool_that_is_at_work_is_waited_for_by_asking_again() {
 }
 
 #[tokio::test]
+async fn a_ledger_outside_of_the_search_path_is_found_where_the_login_may_use_its_schema() {
+    let database = owned(
+        "CREATE SCHEMA app; CREATE TABLE app.goose_db_version (id int, version_id bigint, is_applied boolean); INSERT INTO \
+         app.goose_db_version VALUES (1, 0, true), (2, 1, true); CREATE SCHEMA other; CREATE TABLE other.goose_db_version (something int)",
+    )
+    .await;
+    // Of a schema that the login may not use it is none.
+    database
+        .admin("CREATE SCHEMA hidden; CREATE TABLE hidden.__diesel_schema_migrations AS SELECT '1' AS version")
+        .await;
+    let ledger = database.engine().await.ledger().await.unwrap();
+    assert_eq!((ledger.first_foreign_table, ledger.foreign), (None, vec![]));
+    let found: Vec<_> = ledger.foreign_elsewhere.iter().map(|found| (found.tool, found.to_string())).collect();
+    assert_eq!(found, [(Tool::Goose, "app.goose_db_version".to_owned())]);
+
+    let mut target = database.target();
+    target.search_path = vec!["app".into()];
+    let ledger = Engine::connect(target, "belay/test").await.unwrap().ledger().await.unwrap();
+    assert_eq!((ledger.foreign.len(), ledger.foreign_elsewhere), (1, vec![]));
+}
+
+#[tokio::test]
 async fn a_table_that_is_called_alike_or_may_not_be_read_is_seen_for_what_it_is() {
     let database = owned("CREATE TABLE goose_db_version (something int)").await;
     assert!(database.engine().await.ledger().await.unwrap().foreign.is_empty(), "another table of that name");

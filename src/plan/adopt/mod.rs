@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::foreign::{ForeignLedger, ForeignRow, Tool};
+use super::ledger::Ledger;
 use super::refusal::Refusal;
+use crate::api::Layout;
 use crate::script::{History, Script, Version};
 
 /// What is taken over: whose ledger it is, and the scripts that it says are applied, in the order of their versions.
@@ -21,10 +23,12 @@ pub(super) struct Adoption {
 /// What the tools' ledgers that were found say of this history. None: there is none that says anything.
 ///
 /// # Errors
-/// When one cannot be read or taken at its word, or two say something.
-pub(super) fn adopt(history: &History, found: &[ForeignLedger]) -> Result<Option<Adoption>, Refusal> {
+/// When one cannot be read or taken at its word, or two say something; or when none does, and there is one outside of the
+/// search path, or only those of other tools than the source's.
+pub(super) fn adopt(history: &History, found: &Ledger) -> Result<Option<Adoption>, Refusal> {
+    let layout = history.layout();
     let mut adopted: Option<Adoption> = None;
-    for ledger in found {
+    for ledger in fitting(layout, &found.foreign) {
         let rows = ledger.rows.as_deref().ok_or_else(|| Refusal::ForeignUnreadable { ledger: ledger.to_string() })?;
         let scripts = applied(history, ledger, rows)?;
         let is_baseline = |row: &ForeignRow| matches!(word(ledger.tool, row), Word::AppliedUpTo);
@@ -37,7 +41,21 @@ pub(super) fn adopt(history: &History, found: &[ForeignLedger]) -> Result<Option
             None => adopted = Some(Adoption { ledger: ledger.clone(), scripts }),
         }
     }
-    Ok(adopted)
+    if adopted.is_some() {
+        return Ok(adopted);
+    }
+    if let Some(ledger) = fitting(layout, &found.foreign_elsewhere).next() {
+        return Err(Refusal::ForeignElsewhere { ledger: told(ledger), schema: ledger.schema.clone() });
+    }
+    match (fitting(layout, &found.foreign).next(), found.foreign.first()) {
+        (None, Some(other)) => Err(Refusal::ForeignLayout { ledger: told(other), own: other.tool.layout(), layout }),
+        _ => Ok(None),
+    }
+}
+
+/// Those that can be about files of this layout: its tool's. Files of Belay's own may be any tool's, renamed.
+pub(super) fn fitting(layout: Layout, found: &[ForeignLedger]) -> impl Iterator<Item = &ForeignLedger> {
+    found.iter().filter(move |ledger| matches!(layout, Layout::Belay | Layout::Auto) || ledger.tool.layout() == layout)
 }
 
 /// The ledger and whose it is.

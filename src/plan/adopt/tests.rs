@@ -247,6 +247,57 @@ fn two_ledgers_are_not_chosen_between_and_an_unreadable_one_is_not_passed_over()
 }
 
 #[test]
+fn where_the_layout_names_a_tool_only_its_ledger_counts() {
+    let goose = five(Layout::Belay).in_layout(Layout::Goose);
+    let other = || ledger(Tool::Dbmate, vec![row("1"), row("20240101000000")]);
+    let own = ledger(Tool::Goose, vec![row("1"), row("2")]);
+    let plan = planned(&goose, vec![other(), own], &policy()).expect("the other tool's is passed over");
+    assert_eq!((plan.baseline.len(), plan.adopted.map(|ledger| ledger.tool)), (2, Some(Tool::Goose)));
+
+    let alone = ledger(Tool::GolangMigrate, vec![row("2")]);
+    let refusal = planned(&goose, vec![alone.clone()], &policy()).expect_err("a refusal");
+    assert_eq!(refusal.reason(), Reason::AdoptionRefused);
+    let message = refusal.to_string();
+    for words in ["public.ledger (golang-migrate)", "the layout goose", "--layout golang-migrate", "set baseline"] {
+        assert!(message.contains(words), "{words}: {message}");
+    }
+    for layout in [Layout::GolangMigrate, Layout::Belay, Layout::Auto] {
+        let history = five(Layout::Belay).in_layout(layout);
+        assert!(planned(&history, vec![alone.clone()], &policy()).is_ok(), "{layout:?}");
+    }
+
+    let unasked = planned(&goose, vec![other(), ledger(Tool::Goose, vec![])], &Policy::default());
+    let message = unasked.expect_err("a refusal").to_string();
+    assert!(message.contains("public.ledger (goose)"), "the one that would be taken over is told: {message}");
+}
+
+#[test]
+fn a_ledger_outside_of_the_search_path_is_not_passed_over() {
+    let app = |tool| ForeignLedger { schema: "app".into(), rows: None, ..ledger(tool, vec![]) };
+    let goose = five(Layout::Belay).in_layout(Layout::Goose);
+    let with = |foreign, elsewhere, policy: &Policy| {
+        let found = Ledger { foreign, foreign_elsewhere: vec![elsewhere], ..Ledger::default() };
+        plan(&goose, &found, policy)
+    };
+    let refusal = with(vec![], app(Tool::Goose), &policy()).expect_err("a refusal");
+    assert_eq!(refusal.reason(), Reason::AdoptionRefused);
+    let message = refusal.to_string();
+    for words in ["app.ledger (goose)", "spec.searchPath", "--search-path app", "--adopt none"] {
+        assert!(message.contains(words), "{words}: {message}");
+    }
+    let here = vec![ledger(Tool::Goose, vec![row("1")])];
+    let baseline = Policy { baseline: Some("1".parse().unwrap()), ..policy() };
+    for (foreign, tool, policy, why) in [
+        (vec![], Tool::Goose, Policy::default(), "nobody asked for a takeover"),
+        (vec![], Tool::Goose, baseline, "a baseline goes first"),
+        (vec![], Tool::Sqlx, policy(), "it is another tool's"),
+        (here, Tool::Goose, policy(), "there is one on the path"),
+    ] {
+        assert!(with(foreign, app(tool), &policy).is_ok(), "{why}");
+    }
+}
+
+#[test]
 fn another_checksum_refuses_and_names_the_script() {
     let wrong = |checksum: &str| ForeignRow { name: Some("a".into()), checksum: Some(checksum.into()), ..row("1") };
     for tool in [Tool::Sqlx, Tool::Refinery, Tool::Flyway] {
