@@ -52,8 +52,13 @@ const SHAPE: &[&str] = &["SET [LOCAL] TRANSACTION", "SET SESSION CHARACTERISTICS
 /// What a SELECT is called that does nothing but to SET.
 pub(super) const SET_CONFIG: &str = "SELECT set_config";
 
-const NO_CONTROL: &str = "leave it out: Belay runs every script in a transaction of its own, which a BEGIN as the first \
-     and a COMMIT as the last statement may show; what must be committed apart goes into a script of its own";
+pub(super) const NO_CONTROL: &str = "leave it out: Belay runs every script in a transaction of its own, which a BEGIN \
+     as the first and a COMMIT as the last statement may show; what must be committed apart goes into a script of its \
+     own";
+
+/// The same in a script that is run outside a transaction, of which that is not true.
+pub(super) const NO_CONTROL_OUTSIDE: &str = "take away the mark by which the script is run outside a transaction, and \
+     all of it is run in one; or move what belongs together into a script of its own, without that mark";
 
 pub(super) fn classify(words: &Words) -> Classified {
     let command = match setting::called(words) {

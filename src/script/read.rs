@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::class::Class;
+use super::class::{Class, NO_CONTROL, NO_CONTROL_OUTSIDE};
 use super::comment::{Header, Note, header};
 use super::position::Position;
 use super::split::{Split, Statement, split};
@@ -47,6 +47,9 @@ impl Read {
         let mut faults = std::mem::take(&mut split.faults);
         faults.extend(directives);
         let pair = if header.no_transaction { None } else { outer_pair(text, &mut split, &mut faults) };
+        for fault in faults.iter_mut().filter(|fault| header.no_transaction && fault.remedy == NO_CONTROL) {
+            fault.remedy = NO_CONTROL_OUTSIDE.to_owned();
+        }
         let in_pair = pair.is_some();
         blanks.extend(pair.into_iter().flatten());
         if split.statements.is_empty() && faults.is_empty() {

@@ -77,6 +77,20 @@ fn half_a_pair_and_a_pair_with_modes_are_refused_where_they_stand() {
 }
 
 #[test]
+fn transaction_control_outside_a_transaction_is_refused_with_what_is_true_there() {
+    for (text, line) in [
+        ("-- belay: no-transaction\nbegin;\nselect 1;\ncommit;", 2),
+        ("-- belay: no-transaction\nselect 1;\nsavepoint a;", 3),
+    ] {
+        let unsupported = script(text).unsupported.unwrap();
+        assert_eq!((unsupported.kind, unsupported.position.line), (UnsupportedKind::TransactionControl, line));
+        assert!(unsupported.remedy.starts_with("take away the mark"), "{text}: {}", unsupported.remedy);
+    }
+    let discard = script("-- belay: no-transaction\ndiscard all;").unsupported.unwrap();
+    assert!(discard.remedy.starts_with("name what it is for"), "{}", discard.remedy);
+}
+
+#[test]
 fn a_script_without_a_statement_is_refused_before_it_is_run() {
     for text in ["", "\n", "-- Author: me\n", "/* x */ ;;", "begin; commit;"] {
         assert_eq!(script(text).unsupported.map(|u| u.kind), Some(UnsupportedKind::Empty), "{text:?}");
