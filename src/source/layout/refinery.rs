@@ -23,6 +23,9 @@ fn name(name: &str) -> Named {
     match leading_digits(rest) {
         ("", _) => Named::Wrong("behind its first letter comes a version in digits".to_owned()),
         (version, rest) => match rest.strip_prefix("__").filter(|description| !description.is_empty()) {
+            Some(description) if !description.chars().all(|c| c.is_alphanumeric() || c == '_') => Named::Wrong(
+                "refinery passes over a name with anything but letters, digits and underscores: rename it".to_owned(),
+            ),
             Some(description) => Named::Script { version: version.to_owned(), description: description.to_owned() },
             None => Named::Wrong("behind the version come two underscores and a description".to_owned()),
         },

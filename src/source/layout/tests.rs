@@ -214,6 +214,10 @@ fn refinery_is_read_as_it_is() {
     }
     assert!(fault(Layout::Refinery, "V2__x.rs", "fn").contains("no Rust"));
     assert!(fault(Layout::Refinery, "V2_x.sql", UP).contains("two underscores"));
+    for name in ["V2__drop-a.sql", "V2__drop a.sql", "V2__a.b.sql"] {
+        assert!(fault(Layout::Refinery, name, UP).contains("passes over a name"), "{name}");
+    }
+    assert_eq!(list(&history(Layout::Refinery, &[("V2__größe_2.sql", UP)])), ["2 größe 2 | V2__größe_2.sql"]);
     for name in ["sub/V2__x.sql", "sub/deeper/V2__x.sql"] {
         assert!(fault(Layout::Refinery, name, UP).contains("a folder below"), "{name}");
     }
