@@ -1,7 +1,7 @@
 //! diesel: a folder `<version>_<name>` with `up.sql`, `down.sql` and `metadata.toml`. The version may be a date with
 //! hyphens, which diesel itself leaves out: `2024-01-01-000000_create_users/up.sql` is 20240101000000.
 
-use super::{Fault, Named, Rules, no_settings, whole};
+use super::{Fault, Named, Rules, whole};
 
 pub(super) const RULES: Rules = Rules { form: "<version>_<description>/up.sql", name, sections: whole, settings };
 
@@ -25,7 +25,7 @@ fn name(name: &str) -> Named {
         Ok((version, description)) => match file {
             "up.sql" => Named::Script { version, description },
             "down.sql" => Named::Down { version },
-            _ => Named::Settings { version },
+            _ => Named::Settings { script: format!("{folder}/up.sql") },
         },
     }
 }
@@ -44,7 +44,8 @@ fn folder_name(folder: &str) -> Result<(String, String), String> {
 }
 
 fn settings(text: &str) -> Result<bool, Fault> {
-    let mut outside = no_settings(text)?;
+    // diesel reads a file without the setting as one that has it as false.
+    let mut outside = true;
     for (n, line) in text.lines().enumerate() {
         let line_number = u32::try_from(n + 1).unwrap_or(u32::MAX);
         let setting = line.split('#').next().unwrap_or_default().trim();

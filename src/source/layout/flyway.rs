@@ -53,7 +53,7 @@ fn name(name: &str) -> Named {
     }
     let version = parts.join(".");
     match (kind, settings) {
-        ('V', true) => Named::Settings { version },
+        ('V', true) => Named::Settings { script: script.to_owned() },
         ('V', false) => Named::Script { version, description: description.to_owned() },
         (_, true) => Named::Ignored,
         (_, false) => Named::Down { version },

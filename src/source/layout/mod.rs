@@ -32,8 +32,8 @@ enum Named {
     Script { version: String, description: String },
     /// The rollback of the script with this version.
     Down { version: String },
-    /// Settings of the script with this version.
-    Settings { version: String },
+    /// Settings of the script that this file is.
+    Settings { script: String },
     /// Nothing of the layout's.
     Ignored,
     /// Meant to be a script, and named wrongly; or a thing that Belay has no like of.
@@ -159,25 +159,28 @@ fn foreign(layout: Layout, rules: &Rules, files: Vec<(String, Vec<u8>)>) -> Resu
     let (mut scripts, mut downs, mut settings) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
     for (name, bytes, named) in counting {
         let text = decode(&name, bytes).map_err(|fault| faults.push(fault)).unwrap_or_default();
-        let (version, kind) = match named {
+        let there = match named {
             Named::Script { version, description } => {
                 scripts.push((version, description, File { name, text }));
                 continue;
             }
-            Named::Down { version } => (version, &mut downs),
-            Named::Settings { version } => (version, &mut settings),
+            Named::Down { version } => {
+                let there = downs.insert(number(&version), File { name: name.clone(), text });
+                there.map(|there| twice(name, there.name, &version))
+            }
+            Named::Settings { script } => {
+                let there = settings.insert(script, File { name: name.clone(), text });
+                there.map(|_| InvalidFile::Twice { file: name })
+            }
             Named::Ignored | Named::Wrong(_) => continue,
         };
-        if let Some(there) = kind.insert(number(&version), File { name: name.clone(), text }) {
-            faults.push(twice(name, there.name, &version));
-        }
+        faults.extend(there);
     }
 
     let parts = flyway::Parts::of(scripts.iter().map(|(version, ..)| version.as_str()));
     let mut sources = Vec::new();
     for (written, description, File { name, text }) in scripts {
-        let key = number(&written);
-        let (down, settings) = (downs.remove(&key), settings.remove(&key));
+        let (down, settings) = (downs.remove(&number(&written)), settings.remove(&name));
         let version: Version = match parts.version(&written) {
             Ok(version) => version,
             Err(why) => {
@@ -214,12 +217,12 @@ fn foreign(layout: Layout, rules: &Rules, files: Vec<(String, Vec<u8>)>) -> Resu
         });
     }
     faults.extend(disordered(layout, rules, &sources));
-    for (what, left) in [("the rollback", downs), ("the settings", settings)] {
-        faults.extend(left.into_values().map(|File { name, .. }| InvalidFile::DownWithoutScript {
-            file: name,
-            remedy: format!("{what} of no script that is here: add the script, or remove the file"),
-        }));
-    }
+    let downs = downs.into_values().map(|down| ("the rollback", down.name));
+    let settings = settings.into_values().map(|settings| ("the settings", settings.name));
+    faults.extend(downs.chain(settings).map(|(what, file)| InvalidFile::DownWithoutScript {
+        file,
+        remedy: format!("{what} of no script that is here: add the script, or remove the file"),
+    }));
     History::from_sources(sources, digest, ignored, faults)
 }
 

@@ -174,9 +174,22 @@ fn diesel_is_read_as_it_is_with_slashes_or_without() {
     assert_eq!(as_keys.digest(), in_folders.digest(), "the same content, whichever way it comes");
     let told = faults(Layout::Diesel, &[("1_a/up.sql", UP), ("1_a/metadata.toml", "\nrun = 1\n")]);
     assert!(told[0].starts_with("1_a/metadata.toml, line 2: "), "{told:?}");
+    let told = faults(Layout::Diesel, &[("1_a/up.sql", UP), ("1_b/metadata.toml", "")]);
+    assert!(told[0].starts_with("1_b/metadata.toml: ") && told[0].contains("the settings of no script"), "{told:?}");
     assert!(fault(Layout::Diesel, "up.sql", UP).contains("<folder>__up.sql"));
     assert!(fault(Layout::Diesel, "a_b/up.sql", UP).contains("does not begin with a version"));
     assert_eq!(faults(Layout::Diesel, &[("1_a/up.sql", UP), ("1_a__up.sql", UP)]).len(), 1, "the same file twice");
+}
+
+#[test]
+fn diesel_runs_a_script_with_settings_in_a_transaction_if_they_say_so() {
+    let mode =
+        |settings: &str| latest(&history(Layout::Diesel, &[("1_a/up.sql", UP), ("1_a/metadata.toml", settings)])).mode;
+    for settings in ["", "# why\n", "run_in_transaction = false"] {
+        assert!(mode(settings) == Mode::NoTransaction, "{settings:?}");
+    }
+    assert!(mode("run_in_transaction = true\n") == Mode::Transaction);
+    assert!(latest(&history(Layout::Diesel, &[("1_a/up.sql", UP)])).mode == Mode::Transaction);
 }
 
 #[test]
@@ -238,6 +251,8 @@ fn flyway_is_read_as_it_is() {
     assert_eq!(list(&read), ["1 create users | V1__create_users.sql", "10 index | V10__index.sql"]);
     assert!(latest(&read).mode == Mode::NoTransaction);
     assert_eq!(read.get(&"1".parse().unwrap()).unwrap().rollback, Rollback::Sql(DOWN.to_owned()));
+    let told = faults(Layout::Flyway, &[("V1__x.sql", UP), ("V1__y.sql.conf", "executeInTransaction=false\n")]);
+    assert!(told[0].starts_with("V1__y.sql.conf: ") && told[0].contains("the settings of no script"), "{told:?}");
     for (name, said) in [
         ("R__views.sql", "repeatable"),
         ("B5__all.sql", "a baseline of Flyway's"),
