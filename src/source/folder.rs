@@ -42,6 +42,9 @@ pub fn read(path: &Path) -> Result<Vec<(String, Content)>, SourceError> {
 /// What a layout of another tool may care about, by the end of the name; the rest of a folder is not read.
 const ENDINGS: &[&str] = &[".sql", ".toml", ".conf", ".go", ".rs", ".java"];
 
+/// And by what stands before the end, whatever that is: golang-migrate runs such files.
+const DIRECTIONS: &[&str] = &[".up.", ".down."];
+
 /// How far a layout of another tool looks for its files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
@@ -108,8 +111,9 @@ fn entries(path: &Path) -> Result<Vec<(String, PathBuf)>, SourceError> {
 fn one(name: String, path: &Path) -> Result<Option<(String, Content)>, SourceError> {
     let lower = name.to_ascii_lowercase();
     let unreadable = |error| SourceError::Unreadable { path: path.display().to_string(), error };
-    if !ENDINGS.iter().any(|ending| lower.ends_with(ending)) || !std::fs::metadata(path).map_err(unreadable)?.is_file()
-    {
+    let matters = ENDINGS.iter().any(|ending| lower.ends_with(ending))
+        || DIRECTIONS.iter().any(|direction| lower.contains(direction));
+    if !matters || !std::fs::metadata(path).map_err(unreadable)?.is_file() {
         return Ok(None);
     }
     Ok(Some((name, Content::Here(std::fs::read(path).map_err(unreadable)?))))
@@ -161,6 +165,7 @@ mod tests {
         for name in ["1_a.sql", "2_b/up.sql", "2_b/metadata.toml", "2_b/deeper/up.sql", "..data/up.sql", "README.md"] {
             folder.write(name, "x");
         }
+        folder.write("3_c.up.sql.bak", "x");
         folder.write("node_modules/a.js", "x");
         for circle in ["2_b/deeper/again", "2_b/again"] {
             std::os::unix::fs::symlink(&folder.0, folder.0.join(circle)).unwrap();
@@ -169,8 +174,11 @@ mod tests {
             let files = read_with_folders(&folder.0, depth).unwrap();
             files.into_iter().map(|(name, _)| name).collect::<Vec<_>>()
         };
-        assert_eq!(names(Depth::One), ["1_a.sql", "2_b/metadata.toml", "2_b/up.sql"]);
-        assert_eq!(names(Depth::All), ["1_a.sql", "2_b/deeper/up.sql", "2_b/metadata.toml", "2_b/up.sql"]);
+        assert_eq!(names(Depth::One), ["1_a.sql", "2_b/metadata.toml", "2_b/up.sql", "3_c.up.sql.bak"]);
+        assert_eq!(
+            names(Depth::All),
+            ["1_a.sql", "2_b/deeper/up.sql", "2_b/metadata.toml", "2_b/up.sql", "3_c.up.sql.bak"]
+        );
     }
 
     #[test]

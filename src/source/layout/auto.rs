@@ -32,7 +32,8 @@ fn fits(layout: Layout, files: &[(String, Vec<u8>)]) -> bool {
     for (name, bytes) in files.iter().filter(|(name, _)| reaches(layout, name)) {
         let name = canonical(layout, name.clone());
         match named(layout, &name) {
-            Named::Wrong(_) => return false,
+            // Of what is no SQL a layout that does not know it says nothing.
+            Named::Wrong(_) if is_sql(&name) => return false,
             Named::Script { .. } => scripts += 1,
             // Settings of a script are Flyway's alone.
             Named::Ignored if is_sql(name.trim_end_matches(".conf")) => return false,

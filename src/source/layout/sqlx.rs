@@ -11,7 +11,7 @@ pub(super) const NO_TRANSACTION: &str = "-- no-transaction";
 fn name(name: &str) -> Named {
     let Some(stem) = strip_ending(name, ".sql").filter(|_| !name.contains('/')) else { return Named::Ignored };
     if stem.ends_with(".up") || stem.ends_with(".down") {
-        return golang_migrate::name(name);
+        return golang_migrate::reversible(name);
     }
     match digits_and_name(stem) {
         _ if !name.ends_with(".sql") => Named::Wrong("its ending must be written .sql".to_owned()),

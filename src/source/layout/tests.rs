@@ -57,6 +57,39 @@ fn golang_migrate_is_read_as_it_is() {
     assert!(told[0].contains("1_a.up.sql") && told[0].contains("01_b.up.sql"), "{told:?}");
 }
 
+#[test]
+fn a_name_that_golang_migrate_reads_otherwise_is_refused() {
+    for name in ["2_b.up.pgsql", "2_b.up.sql.bak", "2_b.down.", "2_b.up.old.txt"] {
+        assert!(
+            fault(Layout::GolangMigrate, name, UP).contains("golang-migrate runs it, whatever its ending"),
+            "{name}"
+        );
+    }
+    for name in ["18446744073709551616_b.up.sql", "18446744073709551616_b.down.sql"] {
+        assert!(fault(Layout::GolangMigrate, name, UP).contains("passes over versions above"), "{name}");
+    }
+    let others = [("old/2_b.up.pgsql", UP), ("b.up.pgsql", UP), ("2_b.pgsql", UP), ("2b.up.pgsql", UP)];
+    let read = history(Layout::GolangMigrate, &[&[("18446744073709551615_a.up.sql", UP)][..], &others].concat());
+    assert_eq!((read.len(), read.ignored().len()), (1, 4));
+    let two = faults(Layout::Auto, &[("1_a.up.sql", UP), ("2_b.up.sql.bak", UP)]).remove(0);
+    assert!(two.contains("golang-migrate and sqlx fit"), "such a file does not make it sqlx's: {two}");
+}
+
+#[test]
+fn of_golang_migrate_a_statement_that_may_commit_runs_outside_a_transaction_if_it_is_alone() {
+    for (text, mode) in [
+        ("-- Why.\ncall backfill();\n", Mode::NoTransaction),
+        ("do $$ begin insert into a values (1); commit; end $$", Mode::NoTransaction),
+        ("DO LANGUAGE plpgsql $$BEGIN CALL backfill(); END$$;", Mode::NoTransaction),
+        ("do $$ begin perform recall(); end $$;", Mode::Transaction),
+        ("call backfill(); select 1;", Mode::Transaction),
+        ("insert into a values ('call')", Mode::Transaction),
+        ("", Mode::Transaction),
+    ] {
+        assert!(latest(&history(Layout::GolangMigrate, &[("1_a.up.sql", text)])).mode == mode, "{text}");
+    }
+}
+
 const GOOSE: &str = "-- a comment\n-- +goose Up\ncreate table a (id int);\n\n-- +goose StatementBegin\n\
     create function f() returns int language plpgsql as $$ begin\n  return 1;\nend $$;\n-- +goose StatementEnd\n\
     -- +goose Down\ndrop function f();\n";

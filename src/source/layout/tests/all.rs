@@ -34,6 +34,8 @@ fn a_layout_is_not_guessed_where_two_fit_or_none_does() {
     assert!(two.contains("belay and diesel"), "{two}");
     let two = told(&[("V1__a.sql", UP)]);
     assert!(two.contains("refinery and flyway"), "{two}");
+    let two = told(&[("V1__a.sql", UP), ("V2__b.java", "")]);
+    assert!(two.contains("refinery and flyway"), "what is no SQL does not tell whose it is: {two}");
     let none = told(&[("1_a.sql", GOOSE), ("2_b.sql", UP)]);
     assert!(none.contains("no layout fits 1_a.sql"), "{none}");
     let deep = told(&[("V1.2__a.sql", UP), ("old/q1/V1.3__b.sql", UP)]);
@@ -143,7 +145,7 @@ fn hostile_names_and_bytes_are_told_and_break_nothing() {
         let long = format!("{}_a.up.sql", "9".repeat(200));
         let _ = read(*layout, files(&[(&long, UP)]));
     }
-    let told = fault(Layout::GolangMigrate, &format!("{}_a.up.sql", "9".repeat(200)), UP);
+    let told = fault(Layout::Sqlx, &format!("{}_a.up.sql", "9".repeat(200)), UP);
     assert!(told.contains("more than 100 digits"), "{told}");
     let not_utf8 = read(Layout::Goose, [("1_a.sql".to_owned(), b"-- +goose Up\n\xff".to_vec())]).unwrap_err();
     assert!(not_utf8[0].to_string().starts_with("1_a.sql, line 2"), "{not_utf8:?}");
