@@ -61,6 +61,10 @@ struct Reader<'a> {
     /// The bytes that goose sends as one statement; the last is open while it has no end.
     statements: Vec<Range<usize>>,
     started: Option<usize>,
+    /// A block has ended in which nothing was, and goose waits for its statement.
+    waits: bool,
+    /// The lines in Up that goose reads as its own: their numbers, and where they begin.
+    marks: Vec<(u32, usize)>,
     substitutes: bool,
     out: Sections,
     down: Option<usize>,
@@ -73,6 +77,8 @@ fn sections(text: &str) -> Result<Sections, Fault> {
         open: None,
         statements: Vec::new(),
         started: None,
+        waits: false,
+        marks: Vec::new(),
         substitutes: false,
         out: Sections { end: text.len(), ..Sections::default() },
         down: None,
@@ -92,6 +98,9 @@ impl Reader<'_> {
         if line.text.starts_with([' ', '\t']) {
             return fault("goose takes no blanks before the two hyphens");
         }
+        if self.section == Section::Up {
+            self.marks.push((line.number, line.start));
+        }
         match (word(line.text).as_str(), self.section) {
             ("UP", Section::Before) => self.section = Section::Up,
             ("UP", _) => return fault("-- +goose Up is there twice: keep one of them"),
@@ -104,9 +113,15 @@ impl Reader<'_> {
             ("DOWN", Section::Up) => return fault("-- +goose StatementEnd is missing before it"),
             ("DOWN", _) => return fault("-- +goose Down comes once, behind -- +goose Up"),
             ("STATEMENTBEGIN" | "STATEMENTEND", Section::Before) => return fault("-- +goose Up is missing before it"),
-            ("STATEMENTBEGIN", _) if self.open.is_none() => self.open = Some(line.number),
+            ("STATEMENTBEGIN", _) if self.open.is_none() => {
+                self.open = Some(line.number);
+                self.waits = false;
+            }
             ("STATEMENTBEGIN", _) => return fault("-- +goose StatementEnd is missing before it"),
-            ("STATEMENTEND", _) if self.open.take().is_some() => self.close(line.start),
+            ("STATEMENTEND", _) if self.open.take().is_some() => {
+                self.waits = self.started.is_none();
+                self.close(line.start);
+            }
             ("STATEMENTEND", _) => return fault("-- +goose StatementBegin is missing before it"),
             ("NO TRANSACTION", _) => self.out.no_transaction = true,
             ("ENVSUB ON", _) => self.substitutes = true,
@@ -125,6 +140,13 @@ impl Reader<'_> {
         }
         if self.section != Section::Up || self.started.is_none() && (blank || comment) {
             return Ok(());
+        }
+        if std::mem::take(&mut self.waits) {
+            self.refuse(
+                line.number,
+                "goose would leave this line out, as the end of the empty block before it",
+                "take out the -- +goose StatementBegin and -- +goose StatementEnd that have no statement between them",
+            );
         }
         self.started.get_or_insert(line.start);
         if self.substitutes && line.text.contains('$') {
@@ -174,6 +196,14 @@ impl Reader<'_> {
                 u32::try_from(number).unwrap_or(u32::MAX),
                 "goose would end its statement with this line, in the middle of one of PostgreSQL's",
                 "put the whole statement between -- +goose StatementBegin and -- +goose StatementEnd",
+            );
+        }
+        let inside = self.marks.iter().find(|(_, at)| ranges.iter().any(|range| range.contains(at)));
+        if let Some((number, _)) = inside {
+            self.refuse(
+                *number,
+                "goose would take this line for its own, and leave it out of the statement that it stands in",
+                "put it before or behind the statement; in a string or a body, word it otherwise",
             );
         }
         if !self.out.no_transaction {

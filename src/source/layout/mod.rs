@@ -158,7 +158,11 @@ fn foreign(layout: Layout, rules: &Rules, files: Vec<(String, Vec<u8>)>) -> Resu
 
     let (mut scripts, mut downs, mut settings) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
     for (name, bytes, named) in counting {
-        let text = decode(&name, bytes).map_err(|fault| faults.push(fault)).unwrap_or_default();
+        let mut text = decode(&name, bytes).map_err(|fault| faults.push(fault)).unwrap_or_default();
+        if layout == Layout::Goose {
+            // It reads lines, and sends each with a line feed behind it.
+            text = text.replace("\r\n", "\n");
+        }
         let there = match named {
             Named::Script { version, description } => {
                 scripts.push((version, description, File { name, text }));

@@ -130,6 +130,41 @@ fn what_goose_would_send_otherwise_is_refused_with_its_line() {
 }
 
 #[test]
+fn a_line_that_goose_would_leave_out_is_refused() {
+    let refused = |up: &str| {
+        let script = latest(&history(Layout::Goose, &[("1_a.sql", &format!("-- +goose Up\n{up}"))])).clone();
+        script.unsupported.filter(|told| told.what.contains("leave")).map(|told| told.position.line)
+    };
+    let empty = "-- +goose StatementBegin\n\n-- nothing\n-- +goose StatementEnd\n";
+    for (behind, line) in [
+        ("select 1;\n", Some(6)),
+        ("\n-- Why.\nselect 1;\n", Some(8)),
+        ("-- +goose NO TRANSACTION\nselect 1;\n", Some(7)),
+        ("\n-- Why.\n", None),
+        ("-- +goose StatementBegin\nselect 1;\n-- +goose StatementEnd\nselect 2;\n", None),
+        ("-- +goose Down\nselect 1;\n", None),
+    ] {
+        assert_eq!(refused(&format!("{empty}{behind}")), line, "{behind}");
+    }
+    let body = |line: &str| {
+        let begin = "-- +goose StatementBegin\ncreate function f() returns int language sql as $$\n";
+        format!("{begin}{line}\nselect 1;\n$$;\n-- +goose StatementEnd\n")
+    };
+    assert_eq!(refused(&body("-- +goose ENVSUB OFF")), Some(4));
+    assert_eq!(refused("select '\n-- +goose NO TRANSACTION\n';\n"), Some(3));
+    assert_eq!(refused(&body("-- nothing of goose's")), None);
+}
+
+#[test]
+fn goose_sends_lines_that_end_in_a_line_feed() {
+    let read = history(Layout::Goose, &[("1_a.sql", &GOOSE.replace('\n', "\r\n"))]);
+    let (script, expected) = (latest(&read), history(Layout::Goose, &[("1_a.sql", GOOSE)]));
+    assert_eq!(script, latest(&expected));
+    let flyway = history(Layout::Flyway, &[("V1__a.sql", "select '\r\n';")]);
+    assert_eq!(latest(&flyway).text, "select '\r\n';", "others send what is there");
+}
+
+#[test]
 fn what_goose_itself_does_not_read_is_told_with_its_line() {
     for (text, said) in [
         ("create table a ();\n", "line 1: -- +goose Up is missing before the first statement"),
