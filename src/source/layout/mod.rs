@@ -22,7 +22,9 @@ use std::collections::BTreeMap;
 
 use super::folder::Depth;
 use crate::api::Layout;
-use crate::script::{Content, Digest, History, InvalidFile, SourceFile, Unsupported, Version, decode};
+use crate::script::{
+    Content, Digest, History, InvalidFile, SourceFile, Unsupported, Version, decode, statement_ranges,
+};
 
 /// What a file is by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +92,12 @@ pub fn depth(layout: Layout) -> Depth {
         Layout::Refinery | Layout::Flyway | Layout::Auto => Depth::All,
         _ => Depth::One,
     }
+}
+
+/// Whether the tool sends a script as one message. If there are several statements in it, the server runs them in one
+/// transaction, whatever the script's marks say.
+fn sends_whole(layout: Layout) -> bool {
+    !matches!(layout, Layout::Goose | Layout::Flyway)
 }
 
 /// Whether the tool looks for files as deep as this one is.
@@ -204,6 +212,8 @@ fn foreign(layout: Layout, rules: &Rules, files: Vec<(String, Vec<u8>)>) -> Resu
         });
         let mut text = text;
         text.truncate(sections.end);
+        let marked = sections.no_transaction || outside.unwrap_or(false);
+        let no_transaction = marked && !(sends_whole(layout) && statement_ranges(&text).len() > 1);
         sources.push(SourceFile {
             version,
             description: spoken(&description),
@@ -215,7 +225,7 @@ fn foreign(layout: Layout, rules: &Rules, files: Vec<(String, Vec<u8>)>) -> Resu
             text,
             // The tool reads them as comments, and may have them in its checksum.
             rollback_lines: false,
-            no_transaction: sections.no_transaction || outside.unwrap_or(false),
+            no_transaction,
             unsupported: sections.unsupported,
             elsewhere: None,
         });

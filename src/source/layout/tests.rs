@@ -286,7 +286,7 @@ fn sqlx_is_read_as_it_is() {
 fn refinery_is_read_as_it_is() {
     let read = history(Layout::Refinery, &[("V1__initial.sql", UP), ("U20__late.sql", UP)]);
     assert_eq!(list(&read), ["1 initial | V1__initial.sql", "20 late | U20__late.sql"]);
-    let mode = |line: &str| latest(&history(Layout::Refinery, &[("V1__a.sql", &format!("{UP}{line}\n{UP}"))])).mode;
+    let mode = |line: &str| latest(&history(Layout::Refinery, &[("V1__a.sql", &format!("\n{line}\n{UP}"))])).mode;
     for line in ["-- refinery:noTransaction", "---refinery:noTransaction\r"] {
         assert!(mode(line) == Mode::NoTransaction, "{line:?}");
     }

@@ -121,6 +121,40 @@ fn in_belays_own_layout_a_file_of_goose_or_dbmate_is_not_run_whole() {
     }
 }
 
+#[test]
+fn several_statements_that_a_tool_sends_as_one_message_are_run_in_one_transaction() {
+    let read = |layout, sql: &str| {
+        let text = match layout {
+            Layout::Dbmate => format!("-- migrate:up transaction:false\n{sql}-- migrate:down\n"),
+            Layout::Sqlx => format!("-- no-transaction\n{sql}"),
+            Layout::Refinery => format!("-- refinery:noTransaction\n{sql}"),
+            Layout::Goose => format!("-- +goose NO TRANSACTION\n-- +goose Up\n{sql}"),
+            _ => sql.to_owned(),
+        };
+        let given = match layout {
+            Layout::Diesel => [("1_a/up.sql", text.as_str()), ("1_a/metadata.toml", "run_in_transaction = false")],
+            Layout::Flyway => [("V1__a.sql", text.as_str()), ("V1__a.sql.conf", "executeInTransaction=false")],
+            Layout::Refinery => [("V1__a.sql", text.as_str()), ("README", "")],
+            _ => [("1_a.sql", text.as_str()), ("README", "")],
+        };
+        let script = latest(&history(layout, &given)).clone();
+        (script.mode, script.unsupported.map(|told| told.kind))
+    };
+    let (one, several) = ("call p();\n", "create schema a;\nset local search_path = a;\ncreate table t ();\n");
+    let (in_pair, mixed) = ("begin;\ndrop table t;\ncommit;\n", "set lock_timeout = 0;\nvacuum;\n");
+    for layout in [Layout::Dbmate, Layout::Diesel, Layout::Sqlx, Layout::Refinery] {
+        assert_eq!(read(layout, one), (Mode::NoTransaction, None), "{layout:?}");
+        assert_eq!(read(layout, several), (Mode::Transaction, None), "{layout:?}");
+        assert_eq!(read(layout, in_pair), (Mode::Transaction, None), "{layout:?}");
+        assert_eq!(read(layout, mixed).1, Some(UnsupportedKind::Mixed), "{layout:?}: the tool fails at it");
+    }
+    for layout in [Layout::Goose, Layout::Flyway] {
+        for sql in [one, several, mixed] {
+            assert_eq!(read(layout, sql), (Mode::NoTransaction, None), "{layout:?} sends them one by one");
+        }
+    }
+}
+
 const ALL: &[Layout] = &[
     Layout::Belay,
     Layout::GolangMigrate,
