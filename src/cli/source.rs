@@ -81,9 +81,7 @@ pub fn merge(paths: &[impl AsRef<Path>], LayoutOption { layout }: LayoutOption) 
         files.extend(self::files(path.as_ref(), layout)?);
     }
     let places: Vec<_> = paths.iter().map(|path| path.as_ref().display().to_string()).collect();
-    layout::read(layout, files)
-        .map(|history| history.in_layout(layout))
-        .map_err(|faults| CliError::InvalidSource { place: places.join(", "), faults })
+    layout::read(layout, files).map_err(|faults| CliError::InvalidSource { place: places.join(", "), faults })
 }
 
 /// Names and bytes of what this layout may care about.

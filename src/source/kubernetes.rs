@@ -51,8 +51,7 @@ pub async fn read(client: &Client, namespace: &str, source: &Source) -> Result<H
             files.0.into_iter().map(|(key, (_, bytes))| (key, bytes)).collect::<Vec<_>>()
         }
     };
-    let layout = source.layout.unwrap_or_default();
-    let history = layout::read(layout, files).map_err(Error::Invalid)?.in_layout(layout);
+    let history = layout::read(source.layout.unwrap_or_default(), files).map_err(Error::Invalid)?;
     match &source.digest {
         Some(asked) if asked != history.digest() => {
             Err(Error::Digest { is: history.digest().to_owned(), asked: asked.clone() })

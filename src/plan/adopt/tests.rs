@@ -322,7 +322,7 @@ proptest! {
         });
         let rows: Vec<_> = odd.chain(versions.iter().map(|version| row(version))).collect();
         for tool in [Tool::Flyway, Tool::GolangMigrate, Tool::Goose, Tool::Sqlx, Tool::Refinery, Tool::Prisma] {
-            let _ = planned(&five(Layout::Flyway), vec![ledger(tool, rows.clone())], &policy());
+            let _ = planned(&five(Layout::Flyway).in_layout(Layout::Belay), vec![ledger(tool, rows.clone())], &policy());
         }
     }
 }

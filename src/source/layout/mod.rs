@@ -124,10 +124,11 @@ pub fn read<C: Into<Content>>(
         named => named,
     };
     files.retain(|(name, _)| reaches(layout, name));
-    match rules(layout) {
+    let history = match rules(layout) {
         None => History::from_files_but(files, belay::marked_by_another_tool),
         Some(rules) => foreign(layout, rules, files),
-    }
+    };
+    history.map(|history| history.in_layout(layout))
 }
 
 fn loaded<C: Into<Content>>(

@@ -21,7 +21,8 @@ fn a_layout_is_recognised_by_the_files() {
     assert_eq!(found(&[("V1__a.sql", UP), ("V1__a.sql.conf", "")]), Ok(Layout::Flyway));
     let deep = [("1_a/up.sql", UP), ("1_a/old/up.sql", UP)];
     assert_eq!(found(&deep), Ok(Layout::Diesel), "as deep as it looks, which is not as deep as Flyway does");
-    assert_eq!(list(&history(Layout::Auto, &deep)).len(), 1);
+    let read = history(Layout::Auto, &deep);
+    assert_eq!((list(&read).len(), read.layout()), (1, Layout::Diesel), "and that is whose ledger counts");
     assert_eq!(found(&[]), Ok(Layout::Belay));
 }
 
