@@ -79,11 +79,8 @@ impl Engine {
         }
         settings.push(mark(&self.application, number));
         self.try_query(settings.join(";")).await?;
-        for (earlier, statement) in script.statements.iter().enumerate().take(number) {
-            if !statement.sets_session() {
-                continue;
-            }
-            match self.try_query(script.statement_text(statement).to_owned()).await {
+        for earlier in script.set_up(number) {
+            match self.try_query(script.statement_text(&script.statements[earlier]).to_owned()).await {
                 Ok(_) => {}
                 Err(Fault::Server(error)) => {
                     let place = StopPlace::Script { statement: earlier, character: None };

@@ -9,6 +9,7 @@ use super::history::{SourceFile, decode};
 use super::position::{Cursor, Position};
 use super::read::{Mode, Read, blanked};
 use super::rollback::{self, Rollback};
+use super::setting;
 use super::split::Statement;
 use super::unsupported::Unsupported;
 use super::{Checksum, Version};
@@ -156,6 +157,21 @@ impl Script {
     /// The statement's own text.
     pub fn statement_text(&self, statement: &Statement) -> &str {
         self.text.get(statement.range.clone()).unwrap_or_default()
+    }
+
+    /// The statements, from 0, that set up the session for statement `number` of a script that is run one by one: those right
+    /// before it, and of the others what still holds.
+    pub fn set_up(&self, number: usize) -> Vec<usize> {
+        let sets = |n: &usize| self.statements.get(*n).is_some_and(Statement::sets_session);
+        let since = (0..number).rev().take_while(sets).last().unwrap_or(number);
+        let mut holds: Vec<(usize, String)> = Vec::new();
+        for n in (0..since).filter(sets) {
+            if let Some(subject) = setting::subject(self.statement_text(&self.statements[n])) {
+                holds.retain(|(_, earlier)| !setting::covers(&subject, earlier));
+                holds.push((n, subject));
+            }
+        }
+        holds.into_iter().map(|(n, _)| n).chain(since..number).collect()
     }
 
     /// The first byte behind the data of a COPY and the line that ends it.

@@ -1,7 +1,7 @@
 //! Settings that Belay itself stands on, and that a script must therefore leave alone.
 
 use super::lexer::Kind;
-use super::words::Words;
+use super::words::{Words, significant};
 
 /// A setting and the values, in lower case, that change nothing for Belay.
 const KEPT: &[(&str, &[&str])] = &[
@@ -68,3 +68,46 @@ pub(super) fn called(words: &Words) -> Option<(usize, usize)> {
         && (name..last).all(plain);
     whole.then_some((name, value))
 }
+
+/// What a statement that sets up the session is about, in small letters; `*`: all settings, but for the roles. None: it sets
+/// something for a transaction only, and outside one nothing.
+pub(super) fn subject(statement: &str) -> Option<String> {
+    /// More has no such statement's beginning.
+    const MOST: usize = 32;
+    let tokens: Vec<_> = significant(statement).take(MOST).collect();
+    let words = Words::new(statement, &tokens);
+    if let Some((name, value)) = called(&words) {
+        let local = words.is(value + 2, "true");
+        return (!local).then(|| words.text(name).trim_matches('\'').to_ascii_lowercase());
+    }
+    let name = words.after(0, "SET|RESET [SESSION]").filter(|at| !words.is(*at, "LOCAL"))?;
+    let spoken = [
+        ("ALL", "*"),
+        ("AUTHORIZATION", AUTHORIZATION),
+        ("NAMES", "client_encoding"),
+        ("SCHEMA", "search_path"),
+        ("TIME ZONE", "timezone"),
+        ("XML OPTION", "xmloption"),
+    ];
+    if let Some((_, name)) = spoken.iter().find(|(pattern, _)| words.after(name, pattern).is_some()) {
+        return Some((*name).to_owned());
+    }
+    if words.is(name, ROLE) {
+        return Some(ROLE.to_owned());
+    }
+    let is_sign = |at: &usize| words.kind(*at) == Some(Kind::Equals) || words.is(*at, "TO");
+    let end = (name..words.len()).find(is_sign).unwrap_or(words.len());
+    Some((name..end).map(|at| words.text(at).trim_matches('"').to_ascii_lowercase()).collect())
+}
+
+/// Whether what sets the one subject leaves nothing of what was set for the other before.
+pub(super) fn covers(later: &str, earlier: &str) -> bool {
+    match later {
+        "*" => ![ROLE, AUTHORIZATION].contains(&earlier),
+        AUTHORIZATION => [ROLE, AUTHORIZATION].contains(&earlier),
+        _ => later == earlier,
+    }
+}
+
+const ROLE: &str = "role";
+const AUTHORIZATION: &str = "session_authorization";

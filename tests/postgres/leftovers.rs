@@ -53,6 +53,19 @@ async fn what_a_script_apart_sets_holds_to_its_end_in_whatever_words() {
 }
 
 #[tokio::test]
+async fn what_a_script_apart_has_taken_back_is_not_set_again() {
+    let database = Postgres::shared().superuser_database().await;
+    let mut engine = claimed(database.engine().await).await;
+    let role = format!("{}_for_a_while", database.name);
+    let text = format!(
+        "{APART}CREATE ROLE {role};\nGRANT ALL ON SCHEMA public TO {role};\nSET ROLE {role};\nCREATE TABLE a (a int);\n\
+         RESET ROLE;\nDROP OWNED BY {role};\nDROP ROLE {role};\nVACUUM;"
+    );
+    apply(&mut engine, &[("001_a.sql", &text)]).await.unwrap();
+    assert_eq!(history(&database).await, "001");
+}
+
+#[tokio::test]
 async fn a_role_that_may_not_read_the_ledger_keeps_no_statement_from_a_second_try() {
     let database = Postgres::shared().database().await;
     let role = database.application_role().await;

@@ -258,3 +258,21 @@ fn an_error_of_the_server_finds_its_line_column_and_statement() {
     assert_eq!(script.position_of_char(usize::MAX).line, 4);
     assert!(super::script(" select 1").statement_at(0).is_none());
 }
+
+#[test]
+fn before_a_statement_that_runs_alone_is_set_what_still_holds() {
+    for (text, set_up) in [
+        ("set a = 1; select 1; set a to 2; select 1; ", vec![2]),
+        ("set a = 1; set a = 2; ", vec![0, 1]),
+        ("set a = 1; set b.c = 1; select 1; reset a; select 1; ", vec![1, 3]),
+        ("set \"A\" = 1; select set_config('a', '2', false); select 1; ", vec![1]),
+        ("set a = 1; set local a = 2; select set_config('a', '3', true); select 1; ", vec![0]),
+        ("set role x; set time zone 1; select 1; reset all; select 1; ", vec![0, 3]),
+        ("set role x; set session authorization y; select 1; reset role; select 1; ", vec![1, 3]),
+        ("set session timezone to 1; set time zone 2; set schema 'x'; set search_path = y; select 1; ", vec![1, 3]),
+        ("set names 'utf8'; reset client_encoding; select 1; ", vec![1]),
+    ] {
+        let script = script(&format!("-- belay: no-transaction\n{text}vacuum"));
+        assert_eq!(script.set_up(script.statements.len() - 1), set_up, "{text}");
+    }
+}
