@@ -16,6 +16,7 @@ mod postgres {
     mod effects;
     mod failover;
     mod guard;
+    mod halfway;
     mod ledger;
     mod leftovers;
     mod lock;

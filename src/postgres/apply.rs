@@ -77,7 +77,7 @@ impl Engine {
     ) -> Result<(), ApplyError> {
         self.require_lock()?;
         self.notices.clear();
-        let (started, rows) = self.starting_point().await?;
+        let (started, rows, begun) = self.starting_point().await?;
         let run = RunContext { started, rows, ..run.clone() };
         // It would write an earlier run's rows.
         self.forget_prepared().await;
@@ -104,7 +104,14 @@ impl Engine {
             };
             match whole.as_slice() {
                 [script] if script.mode == Mode::NoTransaction => self.apply_statements(task).await?,
-                _ => self.apply_one(task).await?,
+                together => {
+                    let is_begun =
+                        |script: &PlannedScript| begun.iter().any(|number| number == script.version.number());
+                    if let Some(at) = together.iter().position(is_begun) {
+                        return Err(Task { scripts: &together[at..], ..task }.edited_halfway(0));
+                    }
+                    self.apply_one(task).await?;
+                }
             }
         }
         Ok(())
@@ -152,12 +159,19 @@ impl Engine {
         }
     }
 
-    /// The server's time, and how many scripts the ledger has.
-    async fn starting_point(&mut self) -> Result<(String, usize), PostgresError> {
-        let sql = format!("SELECT pg_catalog.clock_timestamp()::text, ({})", self.count_of_rows());
+    /// The server's time, how many scripts the ledger has, and the numbers of those that were begun statement by statement.
+    async fn starting_point(&mut self) -> Result<(String, usize, Vec<String>), PostgresError> {
+        let sql = format!(
+            "SELECT pg_catalog.clock_timestamp()::text, ({}), (SELECT string_agg(DISTINCT s.number::text, ' ') FROM {} s \
+             WHERE NOT EXISTS (SELECT FROM {} h WHERE h.number = s.number))",
+            self.count_of_rows(),
+            self.table("statement"),
+            self.table("history"),
+        );
         let rows = self.query("looking at the ledger", sql).await?;
         let Some(row) = rows.first() else { return Err(self.damaged("it gave no answer".into())) };
-        Ok((text(row, 0).to_owned(), text(row, 1).parse().unwrap_or_default()))
+        let begun = text(row, 2).split_whitespace().map(str::to_owned).collect();
+        Ok((text(row, 0).to_owned(), text(row, 1).parse().unwrap_or_default(), begun))
     }
 
     fn count_of_rows(&self) -> String {
@@ -192,6 +206,8 @@ impl Engine {
                 }
                 // Nothing of it was done: it is what the script is not run in one transaction for.
                 Outcome::Failed(stop) if task.is_refused_in_transaction(&stop) => task.goes_apart(),
+                // To run it again would do the part of it again that it has committed.
+                Outcome::Failed(stop) if task.commits_itself() => return Err(self.failed(&task, stop)),
                 // Belay's doing, and no try that counts.
                 Outcome::Failed(stop) if self.was_unprepared(&stop).await => continue,
                 Outcome::Failed(stop) => match sqlstate::retry(&stop.error.sql_state) {
@@ -201,6 +217,7 @@ impl Engine {
                         if !patience.lasts(pause) {
                             return Err(self.locks_failed(&task, stop));
                         }
+                        self.keep_no_other_lock().await;
                         tracing::info!(script = %task.scripts[stop.script].file_name, sql_state = %stop.error.sql_state,
                             attempt = task.attempt, "locks were not to be had: trying again");
                         if !pause_unless_cancelled(pause, task.cancel).await {
@@ -298,7 +315,8 @@ impl Engine {
             Unit::Statement { number, .. } => self.is_statement_done(task, number).await?,
             Unit::Scripts | Unit::Row => self.are_applied(task.run, task.scripts).await?,
         };
-        if !done && self.others_wrote(task.run).await? {
+        // Also behind what is done: whoever had the lock meanwhile may have gone on from there.
+        if self.others_wrote(task.run).await? {
             return Err(PostgresError::LedgerMoved { address: self.target.address.clone() }.into());
         }
         if self.lost_rows(task).await? {
@@ -313,6 +331,12 @@ impl Task<'_> {
     fn is_refused_in_transaction(&self, stop: &Stop) -> bool {
         let refused = outside::NOT_IN_TRANSACTION.contains(&&*stop.error.sql_state);
         matches!(self.unit, Unit::Statement { apart: false, .. }) && refused
+    }
+
+    /// Whether what is tried is a statement that may have committed a part of what it does.
+    pub(super) fn commits_itself(&self) -> bool {
+        let Unit::Statement { number, apart: true } = self.unit else { return false };
+        self.scripts.first().and_then(|script| script.statements.get(number)).is_some_and(outside::commits_itself)
     }
 
     fn goes_apart(&mut self) {

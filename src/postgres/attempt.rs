@@ -299,7 +299,9 @@ impl Engine {
     pub(super) async fn others_wrote(&mut self, run: &RunContext) -> Result<bool, PostgresError> {
         let schema = Ident(&self.target.history_schema);
         let sql = format!(
-            "SELECT FROM {schema}.history h WHERE h.run_id <> '{id}' AND h.applied_at > {since}::timestamptz LIMIT 1",
+            "SELECT FROM {schema}.history h WHERE h.run_id <> '{id}' AND h.applied_at > {since}::timestamptz UNION ALL \
+             SELECT FROM {schema}.statement s WHERE s.run_id <> '{id}' AND greatest(s.began_at, s.done_at) > \
+             {since}::timestamptz LIMIT 1",
             id = run.id,
             since = Literal(&run.started),
         );

@@ -287,6 +287,18 @@ impl Engine {
         Ok(self.locked)
     }
 
+    /// Rids the session of advisory locks that a script took, besides Belay's own, which the transaction covers meanwhile. A
+    /// session that cannot be rid of them goes.
+    pub(super) async fn keep_no_other_lock(&mut self) {
+        let sql = format!(
+            "SELECT pg_catalog.pg_try_advisory_xact_lock({LOCK_KEY});SELECT pg_catalog.pg_advisory_unlock_all();\
+             SELECT pg_catalog.pg_try_advisory_lock({LOCK_KEY})"
+        );
+        if self.try_query(sql).await.is_err() {
+            self.drop_session();
+        }
+    }
+
     /// Whether this connection took the lock and was not lost since. That a script did not release it is seen by
     /// every write to the ledger, not here.
     pub fn holds_lock(&self) -> bool {

@@ -74,8 +74,11 @@ impl Engine {
         if let Some(Class::OutsideTransaction(outside)) = next.map(|statement| &statement.class)
             && outside.patient
         {
-            // A watch beside it sees that it does not wait for ever.
-            settings.push("SET lock_timeout = 0".to_owned());
+            // A watch beside it counts all its waits. This ends a wait if there is no room for a second connection.
+            settings.push(lock_timeout(self.target.locks.retry_for));
+        } else if task.commits_itself() {
+            // It has one try.
+            settings.push(lock_timeout(retry::longest_lock_timeout(&self.target.locks, self.deadlock_timeout)));
         }
         settings.push(mark(&self.application, number));
         self.try_query(settings.join(";")).await?;
@@ -142,7 +145,7 @@ impl Engine {
             return Ok(outcome);
         }
         // What an earlier try could not put away is told by what was there before that one.
-        if let Some(row) = begun
+        if let Some(row) = &begun
             && self.settle(&settle, &row.before, patience).await? == Settled::Done
         {
             return self.conclude(task, number).await.map(|()| Outcome::Committed);
@@ -152,7 +155,11 @@ impl Engine {
         if let Some(outcome) = self.enter(task, number).await? {
             return Ok(outcome);
         }
-        let before = self.snapshot(&settle).await?;
+        let (left, before) = match begun {
+            // What is there now may be what that one left.
+            Some(row) => (true, row.before),
+            None => (false, self.snapshot(&settle).await?),
+        };
         let intent = self.record_statement(script, number, task.run, way == Settled::Done, Some(&before));
         self.row(&intent).await?;
         if way == Settled::Done {
@@ -163,8 +170,20 @@ impl Engine {
             return Ok(outcome);
         }
         let message = Message::alone(self, script, number);
-        match self.send(&message, task, 0, number, patience).await {
+        let limit = match &statement.class {
+            Class::OutsideTransaction(outside) if !outside.patient && settle != Settle::Unknown => {
+                retry::longest_lock_timeout(&self.target.locks, self.deadlock_timeout)
+            }
+            _ => patience,
+        };
+        match self.send(&message, task, 0, number, limit).await {
             Sent::Done => {
+                if left && let Some(outcome) = self.enter(task, number).await? {
+                    return Ok(outcome);
+                }
+                if left {
+                    self.settle(&settle, &before, patience).await?;
+                }
                 failpoint::pass("before-conclusion").await;
                 self.conclude(task, number).await.map(|()| Outcome::Committed)
             }
@@ -177,11 +196,8 @@ impl Engine {
         }
     }
 
-    /// The row that an earlier try of this run has left.
+    /// The row that an earlier try has left, of this run or of one that died.
     async fn begun_before(&mut self, task: &Task<'_>, number: usize) -> Result<Option<Recorded>, Fault> {
-        if task.attempt == 1 {
-            return Ok(None);
-        }
         match self.recorded(&task.scripts[0]).await {
             Ok(rows) => Ok(rows.into_iter().find(|row| row.number == number && !row.done)),
             Err(error) => Err(Fault::Lost { why: error.to_string() }),
@@ -305,6 +321,7 @@ impl Engine {
         if self.try_query(format!("{TIDY};DEALLOCATE ALL")).await.is_err() {
             self.drop_session();
         }
+        self.keep_no_other_lock().await;
     }
 
     /// Marks a statement as done.
@@ -322,6 +339,11 @@ impl Engine {
             false => Err(Fault::Lost { why: "the session no longer held the lock".into() }),
         }
     }
+}
+
+/// The most that each wait for a lock may take.
+fn lock_timeout(most: Duration) -> String {
+    format!("SET lock_timeout = {}", most.as_millis().min(i32::MAX as u128))
 }
 
 /// Whether what the ledger has of a script's statements is the beginning of the script as it is now.

@@ -66,7 +66,7 @@ impl Engine {
              WHERE {locked} ON CONFLICT (number, statement) DO UPDATE SET checksum = excluded.checksum, \
              command = excluded.command, run_id = excluded.run_id, done_at = excluded.done_at, \
              began_at = CASE WHEN excluded.done_at IS NULL THEN excluded.began_at ELSE s.began_at END, \
-             before = coalesce(excluded.before, s.before)",
+             before = coalesce(excluded.before, s.before) WHERE s.done_at IS NULL",
             table = self.table("statement"),
             version = script.version.number(),
             statement = number + 1,

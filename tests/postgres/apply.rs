@@ -323,7 +323,7 @@ async fn a_database_without_an_encoding_tells_errors_at_their_column_too() {
     let apart = format!("-- belay: no-transaction\n{whole}");
     let in_copy = "CREATE TABLE b (é int);\nCOPY b (é) FROM stdin (nothing);\n1\n\\.\n";
     for (text, line, column, state) in
-        [(whole, 3, 6, "42703"), (apart.as_str(), 4, 6, "42703"), (in_copy, 2, 24, "42601")]
+        [(whole, 3, 6, "42703"), (in_copy, 2, 24, "42601"), (apart.as_str(), 4, 6, "42703")]
     {
         let failure = apply(&mut engine, &[("001_a.sql", text)]).await.unwrap_err().failure();
         assert_eq!(failure.sql_state.as_deref(), Some(state), "{failure:?}");

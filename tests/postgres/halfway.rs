@@ -1,0 +1,141 @@
+//! Scripts that are not run in one transaction, and whose run does not go through at once: nothing of them is done twice, and
+//! nobody waits for them without bound.
+
+use std::time::Duration;
+
+use belay::api::{Reason, TransactionMode};
+use belay::postgres::{ApplyError, Engine, Locks, PostgresError, Progress, Target};
+use tokio_util::sync::CancellationToken;
+
+use super::apply::history;
+use super::outside::{engine, kill, with_table};
+use super::scripts::{apply, claimed, run, scripts};
+use crate::support::postgres::{Postgres, TestDatabase, free_port};
+use crate::support::proxy::{AtCommit, Proxy};
+use crate::support::{SOON, eventually};
+
+const APART: &str = "-- belay: no-transaction\n";
+
+async fn rows(database: &TestDatabase) -> String {
+    database.value("SELECT count(*)::text FROM t").await.unwrap()
+}
+
+#[tokio::test]
+async fn a_run_whose_lock_another_had_meanwhile_does_not_go_on_behind_its_back() {
+    let database = with_table().await;
+    let proxy = Proxy::start(Postgres::shared().port, AtCommit::Pass).await;
+    let url = database.url.replace(&Postgres::shared().port.to_string(), &proxy.port.to_string());
+    let mut first = claimed(Engine::connect(Target::from_url(&url).unwrap(), "belay/first").await.unwrap()).await;
+    let mut gate = database.superuser().await;
+    sqlx::raw_sql("SELECT pg_advisory_lock(7)").execute(&mut gate).await.unwrap();
+    let text = format!("{APART}SELECT pg_advisory_xact_lock_shared(7);\nINSERT INTO t VALUES (3, 3);");
+    let files = [("001_a.sql", &*text)];
+    let second = async {
+        let waits = "SELECT 1::text FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND NOT granted";
+        eventually("it waits at the gate", SOON, async || database.value(waits).await).await;
+        proxy.point_to(free_port());
+        proxy.cut(false);
+        kill(&database).await;
+        sqlx::raw_sql("SELECT pg_advisory_unlock(7)").execute(&mut gate).await.unwrap();
+        let mut second = database.engine().await;
+        let mut locks = async || second.try_lock().await.unwrap().then_some(());
+        eventually("the lock is free", SOON, &mut locks).await;
+        second.claim("cluster/test/test").await.unwrap();
+        apply(&mut second, &files).await.unwrap();
+        second.close().await;
+        proxy.point_to(Postgres::shared().port);
+    };
+    let (applied, ()) = tokio::join!(apply(&mut first, &files), second);
+    let error = applied.unwrap_err();
+    assert!(matches!(&error, ApplyError::Postgres(PostgresError::LedgerMoved { .. })), "{error}");
+    assert_eq!((rows(&database).await.as_str(), history(&database).await.as_str()), ("3", "001"));
+}
+
+#[tokio::test]
+async fn a_script_that_is_half_applied_is_not_run_from_the_start_in_another_way() {
+    let database = with_table().await;
+    let mut engine = engine(&database).await;
+    let done = "INSERT INTO t VALUES (3, 3);";
+    apply(&mut engine, &[("001_a.sql", &format!("{APART}{done}\nVACUUM nothing;"))]).await.unwrap_err();
+    for mode in [TransactionMode::PerScript, TransactionMode::AllPending] {
+        let scripts = scripts(&[("001_a.sql", done), ("002_b.sql", "SELECT 1")]);
+        let applied = engine.apply(&scripts, mode, &run(), &|_| {}, &CancellationToken::new()).await;
+        let error = applied.unwrap_err();
+        assert_eq!(error.reason(), Reason::InDoubt, "{error}");
+        assert!(
+            error.to_string().contains("001_a.sql") && error.to_string().contains("--forget-statements"),
+            "{error}"
+        );
+    }
+    assert_eq!((rows(&database).await.as_str(), history(&database).await.as_str()), ("3", ""));
+    apply(&mut engine, &[("001_a.sql", &format!("{APART}{done}\nVACUUM t;"))]).await.unwrap();
+    assert_eq!((rows(&database).await.as_str(), history(&database).await.as_str()), ("3", "001"));
+}
+
+#[tokio::test]
+async fn what_has_committed_a_part_of_itself_is_not_tried_again_by_itself() {
+    let database = with_table().await;
+    let mut engine = engine(&database).await;
+    for state in ["lock_not_available", "deadlock_detected", "configuration_limit_exceeded"] {
+        let text = format!("{APART}DO $$ BEGIN INSERT INTO t VALUES (3, 3); COMMIT; RAISE {state}; END $$;");
+        let error = apply(&mut engine, &[("001_a.sql", &text)]).await.unwrap_err();
+        assert_eq!(error.reason(), Reason::ScriptFailed, "{error}");
+    }
+    assert_eq!(rows(&database).await, "5", "each was run once");
+}
+
+#[tokio::test]
+async fn what_locks_others_out_gives_way_outside_a_transaction_too_whatever_the_script_sets() {
+    let database = with_table().await;
+    let mut engine = engine(&database).await;
+    let mut reader = database.superuser().await;
+    sqlx::raw_sql("BEGIN; SELECT 1 FROM t").execute(&mut reader).await.unwrap();
+    let again = tokio::sync::Notify::new();
+    let tell = |at: Progress<'_>| {
+        if at.attempt > 1 {
+            again.notify_one();
+        }
+    };
+    let scripts = scripts(&[("001_a.sql", &format!("{APART}SET lock_timeout = 0;\nVACUUM FULL t;"))]);
+    let (run, never) = (run(), CancellationToken::new());
+    let release = async {
+        tokio::time::timeout(SOON, again.notified()).await.expect("another try");
+        sqlx::raw_sql("COMMIT").execute(&mut reader).await.unwrap();
+    };
+    let applied = engine.apply(&scripts, TransactionMode::PerScript, &run, &tell, &never);
+    tokio::join!(applied, release).0.unwrap();
+}
+
+#[tokio::test]
+async fn between_tries_a_run_holds_no_lock_that_its_script_has_taken() {
+    let database = with_table().await;
+    let mut engine = engine(&database).await;
+    let mut busy = database.superuser().await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE t").execute(&mut busy).await.unwrap();
+    let release = async {
+        for held in [true, false] {
+            let query = format!(
+                "SELECT 1::text FROM pg_locks WHERE locktype = 'advisory' AND objid = 42 HAVING (count(*) > 0) = {held}"
+            );
+            eventually("it takes the lock, and lets it go", SOON, async || database.value(&query).await).await;
+        }
+        sqlx::raw_sql("COMMIT").execute(&mut busy).await.unwrap();
+    };
+    let files = [("001_a.sql", "SELECT pg_advisory_lock(42);\nALTER TABLE t ADD c int;")];
+    tokio::join!(apply(&mut engine, &files), release).0.unwrap();
+    assert!(engine.confirm_lock().await.unwrap(), "but for Belay's own");
+}
+
+#[tokio::test]
+async fn a_build_ends_also_where_there_is_no_room_for_a_second_connection() {
+    let database = with_table().await;
+    let mut target = database.target();
+    target.locks = Locks { retry_for: Duration::from_secs(2), ..Locks::default() };
+    let mut engine = claimed(Engine::connect(target, "belay/test").await.unwrap()).await;
+    database.admin(&format!("ALTER ROLE {} CONNECTION LIMIT 1", database.role)).await;
+    let mut old = database.superuser().await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE t IN ROW EXCLUSIVE MODE").execute(&mut old).await.unwrap();
+    let files = [("001_a.sql", "CREATE INDEX CONCURRENTLY i ON t (a)")];
+    let applied = tokio::time::timeout(SOON, apply(&mut engine, &files)).await.expect("it ends");
+    assert_eq!(applied.unwrap_err().reason(), Reason::LockTimeout);
+}
