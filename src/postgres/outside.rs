@@ -70,10 +70,7 @@ impl Engine {
     async fn enter(&mut self, task: &Task<'_>, number: usize) -> Result<Option<Outcome>, Fault> {
         let script = &task.scripts[0];
         let mut settings = self.script_settings(task.attempt);
-        let next = script.statements.get(number);
-        if let Some(Class::OutsideTransaction(outside)) = next.map(|statement| &statement.class)
-            && outside.patient
-        {
+        if script.statements.get(number).is_some_and(|next| next.class.is_patient()) {
             // A watch beside it counts all its waits. This ends a wait if there is no room for a second connection.
             settings.push(lock_timeout(self.target.locks.retry_for));
         } else if task.commits_itself() {
@@ -170,19 +167,15 @@ impl Engine {
             return Ok(outcome);
         }
         let message = Message::alone(self, script, number);
-        let limit = match &statement.class {
-            Class::OutsideTransaction(outside) if !outside.patient && settle != Settle::Unknown => {
-                retry::longest_lock_timeout(&self.target.locks, self.deadlock_timeout)
-            }
-            _ => patience,
+        // What commits by itself waits many times over, and lets go each time.
+        let limit = match statement.class.is_patient() || settle == Settle::Unknown {
+            true => patience,
+            false => retry::longest_lock_timeout(&self.target.locks, self.deadlock_timeout),
         };
         match self.send(&message, task, 0, number, limit).await {
             Sent::Done => {
-                if left && let Some(outcome) = self.enter(task, number).await? {
-                    return Ok(outcome);
-                }
                 if left {
-                    self.settle(&settle, &before, patience).await?;
+                    self.put_away(task, number, &settle, &before).await?;
                 }
                 failpoint::pass("before-conclusion").await;
                 self.conclude(task, number).await.map(|()| Outcome::Committed)
@@ -201,6 +194,25 @@ impl Engine {
         match self.recorded(&task.scripts[0]).await {
             Ok(rows) => Ok(rows.into_iter().find(|row| row.number == number && !row.done)),
             Err(error) => Err(Fault::Lost { why: error.to_string() }),
+        }
+    }
+
+    /// Puts away what earlier tries have left, now that the statement is done; which it is also if this cannot be.
+    async fn put_away(&mut self, task: &Task<'_>, number: usize, settle: &Settle, before: &Value) -> Result<(), Fault> {
+        if self.enter(task, number).await?.is_some() {
+            return Ok(());
+        }
+        match self.settle(settle, before, self.target.locks.retry_for).await {
+            Err(Fault::Server(error)) => {
+                let script = &task.scripts[0].file_name;
+                tracing::warn!(
+                    script,
+                    statement = number + 1,
+                    "what an earlier try left could not be put away: {error}"
+                );
+                Ok(())
+            }
+            settled => settled.map(|_| ()),
         }
     }
 

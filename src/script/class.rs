@@ -17,6 +17,11 @@ pub enum Class {
 }
 
 impl Class {
+    /// Whether it waits for old transactions, and keeps nobody waiting meanwhile.
+    pub fn is_patient(&self) -> bool {
+        matches!(self, Self::OutsideTransaction(outside) if outside.patient)
+    }
+
     /// Whether PostgreSQL refuses it in a transaction.
     pub fn is_outside(&self) -> bool {
         matches!(self, Self::OutsideTransaction(_))
