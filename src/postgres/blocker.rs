@@ -35,6 +35,8 @@ pub struct Blocker {
     idle: Option<Duration>,
     started: Option<String>,
     superuser: bool,
+    /// In another database, with a lock on what all of them share.
+    elsewhere: bool,
 }
 
 /// What the policy wants done to a blocker.
@@ -65,9 +67,10 @@ impl Act {
 
 impl Blockers {
     /// What is to be done to this blocker. Nothing ever to another Belay, which may be in the middle of a script, nor to an
-    /// autovacuum: the server itself sends those away that may go.
+    /// autovacuum: the server itself sends those away that may go. Nor to a session of another database, of which this policy
+    /// says nothing.
     pub(super) fn act(&self, blocker: &Blocker) -> Option<Act> {
-        if blocker.pid == 0 || blocker.application.starts_with("belay/") {
+        if blocker.pid == 0 || blocker.elsewhere || blocker.application.starts_with("belay/") {
             return None;
         }
         match self {
@@ -104,7 +107,7 @@ impl Blockers {
         };
         format!(
             "SELECT pg_catalog.{does}(b.pid)::text FROM pg_catalog.pg_stat_activity b WHERE b.pid = {} AND {when} AND \
-             b.pid = ANY (pg_catalog.pg_blocking_pids({}))",
+             b.datname = pg_catalog.current_database() AND b.pid = ANY (pg_catalog.pg_blocking_pids({}))",
             blocker.pid, waiting.pid
         )
     }
@@ -142,6 +145,7 @@ impl Blocker {
             gid: optional(12),
             missing: hidden.then(|| format!("GRANT pg_read_all_stats TO {};", Ident(login))),
             superuser: text(row, 14) == "true",
+            elsewhere: text(row, 16) != "true",
         })
     }
 }
@@ -176,7 +180,7 @@ pub(super) fn question(is_it: &str) -> String {
          CASE WHEN b.state LIKE 'idle in transaction%' \
          THEN (extract(epoch FROM clock_timestamp() - b.state_change) * 1000)::int8::text END, \
          b.backend_start::text, x.gid, (b.query = '<insufficient privilege>' AND b.usesysid IS NOT NULL)::text, \
-         r.rolsuper::text, {progress} \
+         r.rolsuper::text, {progress}, (b.datname = current_database())::text \
          FROM me LEFT JOIN blocking o ON true LEFT JOIN pg_catalog.pg_stat_activity b ON b.pid = o.pid \
          LEFT JOIN pg_catalog.pg_stat_progress_vacuum v ON v.pid = o.pid \
          LEFT JOIN pg_catalog.pg_roles r ON r.oid = b.usesysid LEFT JOIN prepared x ON o.pid = 0",
@@ -211,6 +215,7 @@ mod tests {
             (&idle, blocker("report", None, None), None),
             (&idle, blocker("belay/x", Some("idle in transaction"), Some(900)), None),
             (&idle, Blocker { pid: 0, ..blocker("", None, Some(900)) }, None),
+            (&idle, Blocker { elsewhere: true, ..blocker("report", Some("idle in transaction"), Some(900)) }, None),
             (&applications, blocker("report", Some("active"), None), Some(Act::Cancel)),
             (&applications, blocker("report", None, None), None),
             (&applications, blocker("report", Some("idle in transaction"), Some(900)), None),

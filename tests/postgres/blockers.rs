@@ -164,6 +164,23 @@ async fn a_session_idle_in_a_transaction_for_too_long_is_ended_and_the_ledger_ha
 }
 
 #[tokio::test]
+async fn a_session_of_another_database_is_shown_and_never_ended() {
+    let database = database(Postgres::shared()).await;
+    let policy = Blockers::TerminateIdleInTransaction { older_than: Duration::ZERO };
+    let mut engine = engine(&database, policy, Duration::from_secs(3)).await;
+    let elsewhere: PgConnectOptions = database.url.parse().unwrap();
+    let mut other = elsewhere.database("postgres").connect().await.unwrap();
+    let alter = |size: u32| format!("ALTER ROLE {} SET work_mem = '{size}MB'", database.role);
+    say(&mut other, &format!("BEGIN; {}", alter(5))).await;
+    let (applied, seen) = apply_beside(&mut engine, &alter(6), async |_| {}).await;
+    assert_eq!(applied.unwrap_err().reason(), Reason::LockTimeout);
+    other.ping().await.unwrap();
+    let waited_for = seen.iter().flatten().next().unwrap();
+    assert_eq!(waited_for.state.as_deref(), Some("idle in transaction"), "{waited_for:?}");
+    assert_eq!(database.value(EVENTS).await, None);
+}
+
+#[tokio::test]
 async fn what_a_listed_application_runs_is_cancelled_and_its_session_stays() {
     let database = database(Postgres::shared()).await;
     let policy = Blockers::CancelApplications { names: vec!["a report".to_owned()] };
