@@ -281,6 +281,10 @@ fn told_failure(error: &ApplyError, planned: &Plan, place: &str) -> String {
         text.push_str(&format!("\nHint: {}", output::printable(hint)));
     }
     let next = match error {
+        // Nothing may be wrong with the script.
+        ApplyError::Script(_) if error.reason() == Reason::InDoubt => {
+            "Settle it as the message says, and run the same command again."
+        }
         ApplyError::Script(_) => "Correct the script, and run the same command again.",
         ApplyError::Locks(_) => {
             "End the sessions that hold the locks, or wait for them, and run the same command again."

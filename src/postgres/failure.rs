@@ -143,7 +143,7 @@ impl Task<'_> {
             number,
             format!(
                 "the connection was lost while {command} ran outside a transaction, and nothing tells whether it was done. \
-                 Find out, then say so: belay repair --statement {}:{}=done, or =undone",
+                 Find out, then say so: belay repair --statement {}:{}=done --yes, or =undone",
                 script.version,
                 number + 1
             ),
@@ -158,7 +158,7 @@ impl Task<'_> {
             format!(
                 "the script was edited after its statement {} was run, outside a transaction. Put the statements that are \
                  applied back as they were, and correct only those behind them; or, if the database is as the script \
-                 wants it to be run anew, forget what was done: belay repair --forget-statements {}",
+                 wants it to be run anew, forget what was done: belay repair --forget-statements {} --yes",
                 number + 1,
                 script.version
             ),

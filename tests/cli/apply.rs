@@ -96,6 +96,23 @@ async fn a_plan_is_a_document_with_stable_names() {
 }
 
 #[tokio::test]
+async fn a_statement_in_doubt_is_told_with_the_command_that_settles_it() {
+    let script = |last| format!("-- belay: no-transaction\nCREATE TABLE u (a int);\n{last};\n");
+    let bench = Bench::new(&[("001_u.sql", &script("SELECT nonsense"))]).await;
+    bench.run(&["apply"]).is(1);
+    bench.folder.write("001_u.sql", script("SELECT 1"));
+    bench.database.admin("UPDATE belay.statement SET done_at = NULL").await;
+    let said = bench.run(&["apply"]).is(1).err;
+    for words in ["belay repair --statement 001:1=done --yes, or =undone.", ". Settle it as the message says, and run"]
+    {
+        assert!(said.contains(words) && !said.contains("Correct the script"), "{words}: {said}");
+    }
+    bench.run(&["repair", "--statement", "001:1=done", "--yes"]).is(0);
+    bench.run(&["apply"]).is(0);
+    assert_eq!(bench.versions().await, "001");
+}
+
+#[tokio::test]
 async fn a_failed_script_is_told_in_three_sentences_and_what_came_before_it_stays() {
     let bench = Bench::after(SHOP, 1).await;
     bench

@@ -111,7 +111,7 @@ async fn a_script_that_was_edited_above_what_is_done_waits_for_a_person() {
     let edited = "-- belay: no-transaction\nCREATE TABLE u (a bigint);\nSELECT 1;";
     let error = apply(&mut engine, &[("001_u.sql", edited)]).await.unwrap_err();
     assert_eq!((error.reason(), error.failure().line), (Reason::InDoubt, Some(2)), "{error}");
-    assert!(error.is_held() && error.to_string().contains("--forget-statements 001"), "{error}");
+    assert!(error.is_held() && error.to_string().contains("--forget-statements 001 --yes."), "{error}");
     let before = "-- belay: no-transaction\nSELECT 2;\nCREATE TABLE u (a int);\nSELECT 1;";
     assert_eq!(apply(&mut engine, &[("001_u.sql", before)]).await.unwrap_err().reason(), Reason::InDoubt);
 
@@ -316,7 +316,7 @@ async fn a_procedure_that_commits_runs_and_one_whose_answer_is_lost_is_in_doubt_
     let error = applied.unwrap_err();
     assert_eq!(error.reason(), Reason::InDoubt, "{error}");
     assert!(error.is_held());
-    assert!(error.to_string().contains("belay repair --statement 001:1=done"), "{error}");
+    assert!(error.to_string().contains("belay repair --statement 001:1=done --yes, or =undone."), "{error}");
     // It stays so, whoever tries.
     assert_eq!(apply(&mut engine, &files).await.unwrap_err().reason(), Reason::InDoubt);
     assert_eq!(statements(&database).await, "1?");
