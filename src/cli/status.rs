@@ -10,7 +10,7 @@ use super::summary::{self, HoldSummary};
 use super::target::{Database, PlanOptions};
 use crate::api::Failure;
 use crate::plan::{Ledger, plan};
-use crate::postgres::{Engine, Holder, Locks};
+use crate::postgres::{Begun, Engine, Holder, Locks};
 
 /// Show where a database is, what is pending, what failed, and who is at work.
 #[derive(Args, Debug)]
@@ -52,6 +52,9 @@ struct Document {
     applied_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     applied_by: Option<String>,
+    /// Scripts that are run statement by statement, and are not applied as a whole yet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    begun: Vec<Begun>,
     /// With a folder only.
     #[serde(skip_serializing_if = "Option::is_none")]
     target: Option<String>,
@@ -104,6 +107,7 @@ impl Status {
         let history = self.folder.read()?;
         let mut engine = session::connect(&self.database, Locks::default()).await?;
         let ledger = engine.ledger().await?;
+        let begun = engine.begun().await?;
         let size = engine.size_bytes().await?;
         let holder = engine.lock_holder().await?;
         let ahead = match &history {
@@ -127,8 +131,8 @@ impl Status {
             _ => Exit::Done,
         };
         let text = match self.output {
-            Format::Table => table(&engine, &ledger, size, holder.as_ref(), &ahead),
-            format => output::document(format, &document(&engine, &ledger, size, holder.as_ref(), ahead)),
+            Format::Table => table(&engine, &ledger, &begun, size, holder.as_ref(), &ahead),
+            format => output::document(format, &document(&engine, &ledger, begun, size, holder.as_ref(), ahead)),
         };
         engine.close().await;
         output::print(&text)?;
@@ -136,7 +140,14 @@ impl Status {
     }
 }
 
-fn document(engine: &Engine, ledger: &Ledger, size_bytes: i64, holder: Option<&Holder>, ahead: Ahead) -> Document {
+fn document(
+    engine: &Engine,
+    ledger: &Ledger,
+    begun: Vec<Begun>,
+    size_bytes: i64,
+    holder: Option<&Holder>,
+    ahead: Ahead,
+) -> Document {
     let identity = engine.identity();
     let current = ledger.current();
     Document {
@@ -152,6 +163,7 @@ fn document(engine: &Engine, ledger: &Ledger, size_bytes: i64, holder: Option<&H
         description: current.map(|row| row.description.clone()),
         applied_at: current.map(|row| row.applied_at.to_string()),
         applied_by: current.map(|row| row.applied_by.clone()),
+        begun,
         target: ahead.target,
         pending: ahead.pending,
         failure: ahead.failure,
@@ -161,7 +173,14 @@ fn document(engine: &Engine, ledger: &Ledger, size_bytes: i64, holder: Option<&H
     }
 }
 
-fn table(engine: &Engine, ledger: &Ledger, size: i64, holder: Option<&Holder>, ahead: &Ahead) -> String {
+fn table(
+    engine: &Engine,
+    ledger: &Ledger,
+    begun: &[Begun],
+    size: i64,
+    holder: Option<&Holder>,
+    ahead: &Ahead,
+) -> String {
     let (identity, target) = (engine.identity(), engine.target());
     let mut rows: Vec<Vec<String>> = Vec::new();
     let mut say = |name: &str, text: String| rows.push(vec![name.to_owned(), text]);
@@ -182,10 +201,17 @@ fn table(engine: &Engine, ledger: &Ledger, size: i64, holder: Option<&Holder>, a
                 moment(row.applied_at),
                 row.applied_by
             ),
+            None if !begun.is_empty() => "none: no script is applied as a whole yet".to_owned(),
             None if ledger.exists => "none: the ledger is empty".to_owned(),
             None => "none: there is no ledger yet".to_owned(),
         },
     );
+    for script in begun {
+        let unsettled =
+            script.unsettled.map(|number| format!("; statement {number} runs, or what became of it is not known"));
+        let done = count(script.done, "statement");
+        say("begun", format!("{}, {done} done{}", script.file, unsettled.unwrap_or_default()));
+    }
     if let Some(text) = &ahead.text {
         say("folder", text.clone());
     }

@@ -1,6 +1,8 @@
 //! Reading the ledger. Making it is in [`super::claim`], writing to it in [`super::journal`], but for the rows of
 //! applied scripts, which are written in the scripts' own transactions (see [`super::apply`]).
 
+use serde::Serialize;
+
 use super::claim::FORMAT;
 use super::engine::Engine;
 use super::error::PostgresError;
@@ -17,6 +19,17 @@ pub(super) struct Head {
     pub claimant: Option<String>,
     /// Whether its schema is there, with or without the tables.
     pub schema: bool,
+}
+
+/// A script that is run statement by statement, and is not applied as a whole yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Begun {
+    pub file: String,
+    /// How many of its statements are done. Those that only set up the session do not count.
+    pub done: usize,
+    /// The statement (from 1) that was begun, and of which nothing more is known: it runs, or its answer was lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unsettled: Option<usize>,
 }
 
 /// A timestamptz as RFC 3339 in UTC, whatever DateStyle and TimeZone are.
@@ -71,7 +84,7 @@ impl Engine {
         let format = self.known_format(format)?;
         self.ledger = Some(Head { format, claimant: ledger.claimant.clone(), schema: true });
         // What a script has made that Belay began, statement by statement, is not foreign.
-        if ledger.rows.is_empty() && !(format > 1 && self.is_begun().await?) {
+        if ledger.rows.is_empty() && self.begun().await?.is_empty() {
             ledger.first_foreign_table = self.first_foreign_table().await?;
             (ledger.foreign, ledger.foreign_elsewhere) = self.foreign_ledgers().await?;
         }
@@ -163,10 +176,25 @@ impl Engine {
         }
     }
 
-    /// Whether statements of a script were run that is not applied as a whole.
-    async fn is_begun(&mut self) -> Result<bool, PostgresError> {
-        let sql = format!("SELECT FROM {} LIMIT 1", self.table("statement"));
-        Ok(!self.query("reading the ledger", sql).await?.is_empty())
+    /// The scripts of which statements were run, and that are not applied as a whole. Of the ledger that was read last.
+    pub async fn begun(&mut self) -> Result<Vec<Begun>, PostgresError> {
+        if self.ledger.as_ref().is_none_or(|head| head.format < 2) {
+            return Ok(Vec::new());
+        }
+        let sql = format!(
+            "SELECT max(s.file_name), count(s.done_at)::text, \
+             (min(s.statement) FILTER (WHERE s.done_at IS NULL))::text FROM {} s \
+             WHERE NOT EXISTS (SELECT FROM {} h WHERE h.number = s.number) GROUP BY s.number ORDER BY s.number",
+            self.table("statement"),
+            self.table("history"),
+        );
+        let rows = self.query("reading the ledger", sql).await?;
+        let begun = |row: &Row| Begun {
+            file: text(row, 0).to_owned(),
+            done: text(row, 1).parse().unwrap_or_default(),
+            unsettled: text(row, 2).parse().ok(),
+        };
+        Ok(rows.iter().map(begun).collect())
     }
 
     /// A table in a schema of the search path that neither an extension nor Belay made.

@@ -61,6 +61,30 @@ async fn a_status_says_where_the_database_is_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_status_says_of_a_script_that_is_begun_how_far_it_is() {
+    let script = |last| {
+        format!("-- belay: no-transaction\nSET lock_timeout = 0;\nCREATE TABLE u (a int);\nSELECT 1;\n{last};\n")
+    };
+    let bench = Bench::new(&[("001_u.sql", &script("SELECT nonsense"))]).await;
+    bench.run(&["apply"]).is(1);
+    let begun = || bench.run(&["status", "-o", "json"]).is(0).document()["begun"].clone();
+    assert_eq!(begun(), serde_json::json!([{"file": "001_u.sql", "done": 2}]));
+    bench.database.admin("UPDATE belay.statement SET done_at = NULL WHERE statement = 3").await;
+    assert_eq!(begun(), serde_json::json!([{"file": "001_u.sql", "done": 1, "unsettled": 3}]));
+    let said = bench.run(&["status"]).is(0).out;
+    for words in ["none: no script is applied as a whole yet", "001_u.sql, 1 statement done; statement 3 runs, or what"]
+    {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+
+    bench.run(&["repair", "--statement", "001:3=done", "--yes"]).is(0);
+    bench.folder.write("001_u.sql", script("SELECT 2"));
+    bench.run(&["apply"]).is(0);
+    assert_eq!(begun(), serde_json::Value::Null);
+    assert!(!bench.run(&["status"]).is(0).out.contains("begun"));
+}
+
+#[tokio::test]
 async fn a_ledger_that_a_cluster_keeps_is_left_alone_unless_a_person_insists() {
     let bench = Bench::after(SHOP, 2).await;
     bench.database.admin(CLAIM).await;
