@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::engine::Engine;
 use super::quote::Literal;
 use super::session::{Fault, Row, text};
+use super::sqlstate::{Retry, retry};
 use crate::script::{IndexDefinition, Object, Settle};
 
 /// What became of a statement.
@@ -72,9 +73,10 @@ impl Engine {
         };
         let there = self.indexes(definition, &format!("c.relname = {}", folded(name))).await?;
         match there.first() {
-            Some(index) if index.valid => match self.is_defined_so(index, definition).await {
-                true => Ok(Settled::Done),
-                false => Ok(Settled::NotDone),
+            Some(index) if index.valid => match self.is_defined_so(index, definition).await? {
+                Some(true) => Ok(Settled::Done),
+                // The server has words for it.
+                Some(false) | None => Ok(Settled::NotDone),
             },
             Some(index) => {
                 self.drop_invalid(index, patience).await?;
@@ -126,8 +128,13 @@ impl Engine {
         }
         let mut settled = Settled::NotDone;
         for index in self.indexes(definition, &condition).await? {
+            let alike = self.is_defined_so(&index, definition).await?;
+            // Somebody else's, made meanwhile. Where that is not known, one that is invalid goes all the same: it serves nobody.
+            if alike == Some(false) {
+                continue;
+            }
             if index.valid || !self.drop_invalid(&index, patience).await? {
-                settled = Settled::Done;
+                settled = if alike.is_some() { Settled::Done } else { Settled::InDoubt };
             }
         }
         Ok(settled)
@@ -140,30 +147,42 @@ impl Engine {
     }
 
     /// Whether an index is what a definition asks for: the server builds the definition on an empty table that is like the
-    /// other one, and shows both. Where it may not, nothing is said to be alike.
-    async fn is_defined_so(&mut self, index: &Index, definition: &IndexDefinition) -> bool {
+    /// other one, and shows both. None: it does not build it, for want of the right to temporary tables, say.
+    async fn is_defined_so(&mut self, index: &Index, definition: &IndexDefinition) -> Result<Option<bool>, Fault> {
         let unique = if definition.unique { "UNIQUE " } else { "" };
         // What pg_get_indexdef() says behind the table's name, and whether the index is unique.
         let shown = |index: &str| {
             format!(
                 "SELECT i.indisunique::text || pg_catalog.substring(pg_catalog.pg_get_indexdef(i.indexrelid), ' USING .*') \
-                 FROM pg_catalog.pg_index i WHERE i.indexrelid = {index}::pg_catalog.regclass"
+                 FROM pg_catalog.pg_index i WHERE i.indexrelid = pg_catalog.to_regclass({index})"
             )
         };
         let sql = format!(
-            "BEGIN;CREATE TEMPORARY TABLE belay_like (LIKE {table}) ON COMMIT DROP;\
+            "BEGIN;SET LOCAL lock_timeout = {lock_timeout};\
+             CREATE TEMPORARY TABLE belay_like (LIKE {table}) ON COMMIT DROP;\
              CREATE {unique}INDEX belay_like_index ON pg_temp.belay_like {rest}\n;\
              {one};{other};ROLLBACK",
+            lock_timeout = self.short_wait(),
             table = definition.table,
             rest = definition.rest,
             one = shown(&Literal(&index.name).to_string()),
             other = shown("'pg_temp.belay_like_index'"),
         );
-        let answer = self.try_query(sql).await;
-        if answer.is_err() {
-            let _ = self.rollback().await;
+        match self.try_query(sql).await {
+            Ok(rows) => Ok(Some(matches!(&rows[..], [one, other] if !text(one, 0).is_empty() && one == other))),
+            Err(fault) => {
+                let _ = self.rollback().await;
+                match fault {
+                    Fault::Server(error) if retry(&error.sql_state) == Retry::No => Ok(None),
+                    fault => Err(fault),
+                }
+            }
         }
-        answer.is_ok_and(|rows| matches!(&rows[..], [one, other] if !text(one, 0).is_empty() && one == other))
+    }
+
+    /// A lock_timeout in milliseconds, long enough for an autovacuum to give way.
+    fn short_wait(&self) -> u128 {
+        (self.deadlock_timeout + Duration::from_secs(1)).as_millis()
     }
 
     /// REINDEX CONCURRENTLY builds beside the old index, under its name with _ccnew or _ccold behind it. Those of TOAST
@@ -196,8 +215,7 @@ impl Engine {
             "BEGIN;SET LOCAL lock_timeout = {lock_timeout};LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE;\
              SELECT i.indisvalid::text FROM pg_catalog.pg_index i WHERE i.indexrelid = \
              pg_catalog.to_regclass({name});ROLLBACK",
-            // Long enough for an autovacuum to give way.
-            lock_timeout = (self.deadlock_timeout + Duration::from_secs(1)).as_millis(),
+            lock_timeout = self.short_wait(),
             table = index.table,
             name = Literal(&index.name),
         );

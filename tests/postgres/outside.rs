@@ -26,7 +26,7 @@ pub async fn engine(database: &TestDatabase) -> Engine {
 }
 
 /// The indexes of t, each with a mark if it is invalid.
-async fn indexes(database: &TestDatabase) -> String {
+pub async fn indexes(database: &TestDatabase) -> String {
     let query = "SELECT coalesce(string_agg(c.relname || CASE WHEN i.indisvalid THEN '' ELSE '!' END, ' ' ORDER BY 1), '') \
                  FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = 't'::regclass";
     database.value(query).await.unwrap()

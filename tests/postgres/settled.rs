@@ -1,13 +1,15 @@
 //! Statements that ended outside a transaction without an answer, or with an error: whether they were done, and what they
 //! left.
 
+use std::time::Duration;
+
 use belay::api::{Reason, TransactionMode};
-use belay::postgres::{ApplyError, Engine};
+use belay::postgres::{ApplyError, Engine, Locks};
 use tokio_util::sync::CancellationToken;
 
 use super::apply::{exists, history};
-use super::outside::{engine, is_put_away, kill, statements, waits, with_table};
-use super::scripts::{apply, run, scripts};
+use super::outside::{engine, indexes, is_put_away, kill, statements, waits, with_table};
+use super::scripts::{apply, claimed, run, scripts};
 use crate::support::postgres::{Postgres, TestDatabase};
 use crate::support::{SOON, eventually};
 
@@ -17,6 +19,25 @@ async fn with(setup: &str) -> TestDatabase {
     let mut owner = database.owner().await;
     sqlx::raw_sql(sqlx::AssertSqlSafe(setup)).execute(&mut owner).await.unwrap();
     database
+}
+
+/// Begins a script whose statement waits for what this holds, and loses its session there.
+async fn lose(database: &TestDatabase, files: &[(&str, &str)], hold: &str) {
+    let mut old = database.superuser().await;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("BEGIN; {hold}"))).execute(&mut old).await.unwrap();
+    let mut died = engine(database).await;
+    let of_role = format!("FROM pg_stat_activity WHERE usename = '{}'", database.role);
+    let waits = format!("SELECT 'yes' {of_role} AND wait_event_type = 'Lock'");
+    tokio::select! {
+        ended = apply(&mut died, files) => panic!("it did not wait: {ended:?}"),
+        _ = eventually("it waits", SOON, async || database.value(&waits).await) => {}
+    }
+    drop(died);
+    kill(database).await;
+    let gone = format!("SELECT 'yes' WHERE NOT EXISTS (SELECT {of_role})");
+    eventually("its session is gone", SOON, async || database.value(&gone).await).await;
+    sqlx::raw_sql("COMMIT").execute(&mut old).await.unwrap();
+    assert!(statements(database).await.ends_with('?'));
 }
 
 #[tokio::test]
@@ -63,21 +84,9 @@ async fn an_index_whose_drop_was_never_answered_is_dropped_if_it_was_there_befor
     for older in ["SELECT 1", "UPDATE belay.statement SET before = NULL"] {
         let database = with_table().await;
         database.admin("CREATE INDEX i ON t (a)").await;
-        let mut old = database.superuser().await;
-        sqlx::raw_sql("BEGIN; LOCK TABLE t IN ROW EXCLUSIVE MODE").execute(&mut old).await.unwrap();
         let files = [("001_i.sql", "DROP INDEX CONCURRENTLY i")];
-        let mut died = engine(&database).await;
-        tokio::select! {
-            ended = apply(&mut died, &files) => panic!("it did not wait: {ended:?}"),
-            () = waits(&database, "wait_event_type = 'Lock'") => {}
-        }
-        drop(died);
-        kill(&database).await;
-        let gone =
-            format!("SELECT 'yes' WHERE NOT EXISTS (SELECT FROM pg_stat_activity WHERE usename = '{}')", database.role);
-        eventually("its session is gone", SOON, async || database.value(&gone).await).await;
-        sqlx::raw_sql("COMMIT; DROP INDEX i").execute(&mut old).await.unwrap();
-        assert_eq!(statements(&database).await, "1?");
+        lose(&database, &files, "LOCK TABLE t IN ROW EXCLUSIVE MODE").await;
+        database.admin("DROP INDEX i").await;
         database.admin(older).await;
         apply(&mut engine(&database).await, &files).await.unwrap();
         assert_eq!((history(&database).await.as_str(), statements(&database).await.as_str()), ("001", "1"));
@@ -150,4 +159,98 @@ async fn what_a_cancelled_rebuild_could_not_put_away_the_next_run_does() {
     database.admin(&format!("ALTER TABLE a OWNER TO {}", database.role)).await;
     apply(&mut engine, &REBUILD).await.unwrap();
     assert_eq!((history(&database).await.as_str(), exists(&database, "a_ccnew").await), ("001", false));
+}
+
+const NO_TEMPORARY_TABLES: &str = "DO $$ BEGIN EXECUTE (SELECT format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC, %s', \
+     datname, datdba::regrole) FROM pg_database WHERE datname = current_database()); END $$";
+
+#[tokio::test]
+async fn an_index_whose_build_was_never_answered_is_built_if_one_is_defined_so_and_where_nothing_tells_in_doubt() {
+    let files = [("001_i.sql", "CREATE INDEX CONCURRENTLY ON t (a)")];
+    for (found, in_doubt, left) in [
+        ("CREATE INDEX i ON t USING btree (a)", false, "i"),
+        ("CREATE INDEX i ON t (b)", false, "i t_a_idx"),
+        (&format!("CREATE INDEX i ON t (a); {NO_TEMPORARY_TABLES}"), true, "i"),
+    ] {
+        let database = with_table().await;
+        lose(&database, &files, "LOCK TABLE t IN ROW EXCLUSIVE MODE").await;
+        // Its own half of an index would be in the others' way.
+        database.admin("DROP INDEX IF EXISTS t_a_idx").await;
+        database.admin(found).await;
+        let applied = apply(&mut engine(&database).await, &files).await;
+        let reason = applied.err().map(|error| error.reason());
+        assert_eq!((reason, indexes(&database).await.as_str()), (in_doubt.then_some(Reason::InDoubt), left), "{found}");
+    }
+}
+
+#[tokio::test]
+async fn how_an_index_is_defined_is_not_waited_for_behind_a_lock() {
+    let database = with_table().await;
+    database.admin("CREATE INDEX i ON t (a)").await;
+    let mut target = database.target();
+    target.locks = Locks { retry_for: Duration::from_secs(1), ..Locks::default() };
+    let mut engine = claimed(Engine::connect(target, "belay/test").await.unwrap()).await;
+    let mut blocker = database.superuser().await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE t").execute(&mut blocker).await.unwrap();
+    let files = [("001_i.sql", "CREATE INDEX CONCURRENTLY i ON t (a)")];
+    let applied = tokio::time::timeout(SOON, apply(&mut engine, &files)).await.expect("it gives way");
+    assert_eq!(applied.unwrap_err().reason(), Reason::LockTimeout);
+    sqlx::raw_sql("COMMIT").execute(&mut blocker).await.unwrap();
+    apply(&mut engine, &files).await.unwrap();
+    assert_eq!((history(&database).await.as_str(), indexes(&database).await.as_str()), ("001", "i"));
+}
+
+#[tokio::test]
+async fn an_index_that_another_made_meanwhile_is_not_taken_for_the_one_whose_build_failed() {
+    for (setup, text, other, state, left) in [
+        ("SELECT 1", "CREATE UNIQUE INDEX CONCURRENTLY ON t (a)", "CREATE INDEX other ON t (b)", "23505", "other"),
+        ("SELECT 1", "CREATE UNIQUE INDEX CONCURRENTLY ON t (a)", "CREATE INDEX other ON t (a)", "23505", "other"),
+        ("SELECT 1", "CREATE UNIQUE INDEX CONCURRENTLY i ON t (a)", "CREATE INDEX i ON t (b)", "42P07", "i"),
+        (
+            NO_TEMPORARY_TABLES,
+            "CREATE UNIQUE INDEX CONCURRENTLY ON t (a)",
+            "CREATE INDEX other ON t (b)",
+            "23505",
+            "other",
+        ),
+    ] {
+        let database = with_table().await;
+        database.admin(setup).await;
+        let mut engine = engine(&database).await;
+        let mut another = database.superuser().await;
+        let other = format!("BEGIN; {other}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(other.as_str())).execute(&mut another).await.unwrap();
+        let release = async {
+            waits(&database, "wait_event_type = 'Lock'").await;
+            sqlx::raw_sql("COMMIT").execute(&mut another).await.unwrap();
+        };
+        let files = [("001_i.sql", text)];
+        let (applied, ()) = tokio::join!(apply(&mut engine, &files), release);
+        assert_eq!(applied.expect_err(&other).failure().sql_state.as_deref(), Some(state), "{other}");
+        let ledger = (history(&database).await, statements(&database).await);
+        assert_eq!((ledger, indexes(&database).await.as_str()), (Default::default(), left), "{other}");
+    }
+}
+
+#[tokio::test]
+async fn an_invalid_index_that_another_left_meanwhile_is_not_dropped() {
+    let database = with_table().await;
+    let mut engine = engine(&database).await;
+    let (mut holder, mut another) = (database.superuser().await, database.superuser().await);
+    sqlx::raw_sql("BEGIN; LOCK TABLE t IN SHARE MODE").execute(&mut holder).await.unwrap();
+    let others = sqlx::raw_sql("CREATE UNIQUE INDEX CONCURRENTLY other ON t ((a + 1))").execute(&mut another);
+    let ours = async {
+        let queued = "SELECT 'yes' FROM pg_stat_activity WHERE query LIKE '%CONCURRENTLY other%' \
+                      AND datname = current_database() AND wait_event_type = 'Lock'";
+        eventually("the other waits", SOON, async || database.value(queued).await).await;
+        apply(&mut engine, &[("001_i.sql", "CREATE UNIQUE INDEX CONCURRENTLY ON t (a)")]).await
+    };
+    let release = async {
+        waits(&database, "wait_event_type = 'Lock'").await;
+        sqlx::raw_sql("COMMIT").execute(&mut holder).await.unwrap();
+    };
+    let (built, applied, ()) = tokio::join!(others, ours, release);
+    built.unwrap_err();
+    assert_eq!(applied.unwrap_err().failure().sql_state.as_deref(), Some("23505"));
+    assert_eq!(indexes(&database).await, "other!");
 }
