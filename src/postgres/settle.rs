@@ -4,6 +4,7 @@
 //! DETACH PARTITION CONCURRENTLY that was cut short is pending. Both are put right here. Everything is asked with the
 //! search_path that the script has set, so every name of Belay's own is qualified.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -50,17 +51,10 @@ impl Engine {
                 json!({ "indexes": self.json(sql).await? })
             }
             Settle::Reindex => json!({ "invalid": self.json(of_indexes("NOT i.indisvalid".to_owned())).await? }),
-            Settle::Create(object, name) | Settle::Drop(object, name) => {
-                json!({ "exists": self.exists(*object, name).await? })
-            }
-            Settle::DropIndexes(names) => {
-                let names: Vec<_> = names.iter().map(|name| format!("{} IS NOT NULL", relation(name))).collect();
-                json!({ "exists": self.shows(names.join(" AND ")).await? })
-            }
-            Settle::Detach { table, partition } => {
-                let sql = format!("EXISTS ({})", inheritance(table, partition));
-                json!({ "exists": self.shows(sql).await? })
-            }
+            Settle::Create(object, name) => json!({ "exists": !self.is_gone(of_name(*object, name)).await? }),
+            Settle::DropIndexes(names) => self.doomed(&of_indexes_named(names)).await?,
+            Settle::Drop(object, name) => self.doomed(&of_name(*object, name)).await?,
+            Settle::Detach { table, partition } => self.doomed(&inheritance(table, partition)).await?,
             Settle::Repeat | Settle::Unknown => Value::Null,
         })
     }
@@ -102,17 +96,22 @@ impl Engine {
             Settle::Unknown => Ok(Settled::InDoubt),
             Settle::Reindex => self.drop_leftovers(before, patience).await,
             Settle::CreateIndex(definition) => self.settle_index(definition, before, patience).await,
-            Settle::Create(object, name) => Ok(done_if(was_there != Some(true) && self.exists(*object, name).await?)),
+            Settle::Create(object, name) => {
+                Ok(done_if(was_there != Some(true) && !self.is_gone(of_name(*object, name)).await?))
+            }
             // What was not there is gone without its doing.
             Settle::DropIndexes(_) | Settle::Drop(..) | Settle::Detach { .. } if was_there == Some(false) => {
                 Ok(Settled::NotDone)
             }
             Settle::DropIndexes(names) => {
-                let names: Vec<_> = names.iter().map(|name| format!("{} IS NULL", relation(name))).collect();
-                self.truth(names.join(" AND ")).await.map(done_if)
+                self.is_gone(of_indexes_named(names).that_were_there(before)).await.map(done_if)
             }
-            Settle::Drop(object, name) => Ok(done_if(!self.exists(*object, name).await?)),
-            Settle::Detach { table, partition } => self.settle_detach(table, partition, patience).await,
+            Settle::Drop(object, name) => {
+                self.is_gone(of_name(*object, name).that_were_there(before)).await.map(done_if)
+            }
+            Settle::Detach { table, partition } => {
+                self.settle_detach(&inheritance(table, partition).that_were_there(before), patience).await
+            }
         }
     }
 
@@ -234,11 +233,16 @@ impl Engine {
         Ok(true)
     }
 
-    async fn settle_detach(&mut self, table: &str, partition: &str, patience: Duration) -> Result<Settled, Fault> {
-        let rows = self.try_query(inheritance(table, partition)).await?;
+    async fn settle_detach(&mut self, inheritance: &Rows, patience: Duration) -> Result<Settled, Fault> {
+        let sql = format!(
+            "SELECT i.inhdetachpending::text, i.inhparent::pg_catalog.regclass::text, \
+             i.inhrelid::pg_catalog.regclass::text FROM {inheritance}"
+        );
+        let rows = self.try_query(sql).await?;
         match rows.first() {
             None => Ok(Settled::Done),
             Some(row) if text(row, 0) == "true" => {
+                let (table, partition) = (text(row, 1), text(row, 2));
                 self.patiently(format!("ALTER TABLE {table} DETACH PARTITION {partition} FINALIZE"), patience).await?;
                 Ok(Settled::Done)
             }
@@ -246,30 +250,19 @@ impl Engine {
         }
     }
 
-    async fn exists(&mut self, object: Object, name: &str) -> Result<bool, Fault> {
-        let name = folded(name);
-        self.truth(match object {
-            Object::Database => format!("EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = {name})"),
-            Object::Tablespace => format!("EXISTS (SELECT FROM pg_catalog.pg_tablespace WHERE spcname = {name})"),
-            Object::Subscription => format!(
-                "EXISTS (SELECT FROM pg_catalog.pg_subscription s WHERE s.subname = {name} AND s.subdbid = (SELECT oid \
-                 FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))"
-            ),
-        })
-        .await
+    /// What is to be dropped, for a snapshot. What the server will not even look for, it does not drop.
+    async fn doomed(&mut self, rows: &Rows) -> Result<Value, Fault> {
+        let sql = format!("SELECT coalesce(pg_catalog.json_agg({}::text), '[]')::text FROM {rows}", rows.key);
+        let keys = match self.json(sql).await {
+            Err(Fault::Server(_)) => json!([]),
+            keys => keys?,
+        };
+        Ok(json!({ "exists": keys != json!([]), "keys": keys }))
     }
 
-    /// Whether the catalogue shows what is to be dropped. What the server will not even look for, it does not drop.
-    async fn shows(&mut self, condition: String) -> Result<bool, Fault> {
-        match self.truth(condition).await {
-            Err(Fault::Server(_)) => Ok(false),
-            answer => answer,
-        }
-    }
-
-    async fn truth(&mut self, condition: String) -> Result<bool, Fault> {
-        let rows = self.try_query(format!("SELECT ({condition})::text")).await?;
-        Ok(rows.first().is_some_and(|row| text(row, 0) == "true"))
+    async fn is_gone(&mut self, rows: Rows) -> Result<bool, Fault> {
+        let answer = self.try_query(format!("SELECT (NOT EXISTS (SELECT FROM {rows}))::text")).await?;
+        Ok(answer.first().is_some_and(|row| text(row, 0) == "true"))
     }
 
     async fn json(&mut self, sql: String) -> Result<Value, Fault> {
@@ -312,11 +305,55 @@ fn relation(name: &str) -> String {
     format!("pg_catalog.to_regclass({})", Literal(name))
 }
 
+/// Rows of a catalogue, as FROM takes them.
+struct Rows {
+    catalogue: &'static str,
+    /// What tells a row from a later one of the same name.
+    key: &'static str,
+    condition: String,
+}
+
+impl Rows {
+    /// The very rows that a snapshot has. One of an older Belay does not say which: then those of the name.
+    fn that_were_there(self, before: &Value) -> Self {
+        let Some(keys) = before.get("keys").and_then(Value::as_array) else { return self };
+        let keys: Vec<_> = keys.iter().filter_map(Value::as_str).map(|key| Literal(key).to_string()).collect();
+        Self { condition: format!("{}::text IN ({})", self.key, keys.join(", ")), ..self }
+    }
+}
+
+impl fmt::Display for Rows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} WHERE {}", self.catalogue, self.condition)
+    }
+}
+
+/// The object of this name.
+fn of_name(object: Object, name: &str) -> Rows {
+    let name = folded(name);
+    let (catalogue, key, condition) = match object {
+        Object::Database => ("pg_catalog.pg_database d", "d.oid", format!("d.datname = {name}")),
+        Object::Tablespace => ("pg_catalog.pg_tablespace s", "s.oid", format!("s.spcname = {name}")),
+        Object::Subscription => (
+            "pg_catalog.pg_subscription s",
+            "s.oid",
+            format!(
+                "s.subname = {name} AND s.subdbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = \
+                 pg_catalog.current_database())"
+            ),
+        ),
+    };
+    Rows { catalogue, key, condition }
+}
+
+fn of_indexes_named(names: &[String]) -> Rows {
+    let names: Vec<_> = names.iter().map(|name| relation(name)).collect();
+    let condition = format!("c.oid IN ({})", names.join(", "));
+    Rows { catalogue: "pg_catalog.pg_class c", key: "c.oid", condition }
+}
+
 /// The row that makes one table the other's partition.
-fn inheritance(table: &str, partition: &str) -> String {
-    format!(
-        "SELECT i.inhdetachpending::text FROM pg_catalog.pg_inherits i WHERE i.inhparent = {} AND i.inhrelid = {}",
-        relation(table),
-        relation(partition)
-    )
+fn inheritance(table: &str, partition: &str) -> Rows {
+    let condition = format!("i.inhparent = {} AND i.inhrelid = {}", relation(table), relation(partition));
+    Rows { catalogue: "pg_catalog.pg_inherits i", key: "(i.inhparent, i.inhrelid)", condition }
 }

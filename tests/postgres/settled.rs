@@ -37,7 +37,7 @@ async fn lose(database: &TestDatabase, files: &[(&str, &str)], hold: &str) {
     let gone = format!("SELECT 'yes' WHERE NOT EXISTS (SELECT {of_role})");
     eventually("its session is gone", SOON, async || database.value(&gone).await).await;
     sqlx::raw_sql("COMMIT").execute(&mut old).await.unwrap();
-    assert!(statements(database).await.ends_with('?'));
+    assert!(statements(database).await.contains('?'));
 }
 
 #[tokio::test]
@@ -91,6 +91,52 @@ async fn an_index_whose_drop_was_never_answered_is_dropped_if_it_was_there_befor
         apply(&mut engine(&database).await, &files).await.unwrap();
         assert_eq!((history(&database).await.as_str(), statements(&database).await.as_str()), ("001", "1"));
     }
+}
+
+#[tokio::test]
+async fn what_was_dropped_while_its_drop_was_lost_and_made_anew_under_its_name_stays() {
+    let database = with(
+        "CREATE TABLE t (a int) PARTITION BY LIST (a); CREATE TABLE p PARTITION OF t FOR VALUES IN (1); \
+              CREATE TABLE u (a int); CREATE INDEX i ON u (a)",
+    )
+    .await;
+    let other = format!("{}_other", database.role);
+    let (drop, make) = (format!("DROP DATABASE {other}"), format!("CREATE DATABASE {other} OWNER {}", database.role));
+    let drop_database = format!("-- belay: no-transaction\nSET lock_timeout = '1min';\n{drop}");
+    database.admin(&make).await;
+    for (file, text, hold, anew, stays) in [
+        (
+            "001_i.sql",
+            "DROP INDEX CONCURRENTLY i",
+            "LOCK TABLE u IN ROW EXCLUSIVE MODE",
+            ["DROP INDEX i", "CREATE INDEX i ON u (a)"],
+            "SELECT 'i'::regclass::text",
+        ),
+        (
+            "002_p.sql",
+            "ALTER TABLE t DETACH PARTITION p CONCURRENTLY",
+            "LOCK TABLE t IN SHARE UPDATE EXCLUSIVE MODE",
+            ["DROP TABLE p", "CREATE TABLE p PARTITION OF t FOR VALUES IN (1)"],
+            "SELECT inhrelid::text FROM pg_inherits WHERE inhrelid = 'p'::regclass",
+        ),
+        (
+            "003_d.sql",
+            &drop_database,
+            &format!("COMMENT ON DATABASE {other} IS NULL"),
+            [&drop, &make],
+            &format!("SELECT datname FROM pg_database WHERE datname = '{other}'"),
+        ),
+    ] {
+        let files = [(file, text)];
+        lose(&database, &files, hold).await;
+        for statement in anew {
+            database.admin(statement).await;
+        }
+        apply(&mut engine(&database).await, &files).await.unwrap();
+        assert!(database.value(stays).await.is_some(), "{text}");
+    }
+    assert_eq!(history(&database).await, "001 002 003");
+    database.admin(&drop).await;
 }
 
 const REBUILD: [(&str, &str); 1] = [("001_o.sql", "REINDEX TABLE CONCURRENTLY orders")];
