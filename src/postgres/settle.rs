@@ -33,6 +33,8 @@ struct Index {
     name: String,
     /// The same of its table.
     table: String,
+    /// Then that is no table.
+    materialized: bool,
     valid: bool,
 }
 
@@ -210,12 +212,16 @@ impl Engine {
     /// Drops an invalid index. Not dropped, so false, when it is valid after all: somebody was still building it, which
     /// the lock that a build holds on the table tells.
     async fn drop_invalid(&mut self, index: &Index, patience: Duration) -> Result<bool, Fault> {
+        let lock = match index.materialized {
+            // LOCK refuses it. This takes the same lock, and is rolled back.
+            true => format!("COMMENT ON MATERIALIZED VIEW {} IS NULL", index.table),
+            false => format!("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE", index.table),
+        };
         let sql = format!(
-            "BEGIN;SET LOCAL lock_timeout = {lock_timeout};LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE;\
+            "BEGIN;SET LOCAL lock_timeout = {lock_timeout};{lock};\
              SELECT i.indisvalid::text FROM pg_catalog.pg_index i WHERE i.indexrelid = \
              pg_catalog.to_regclass({name});ROLLBACK",
             lock_timeout = self.short_wait(),
-            table = index.table,
             name = Literal(&index.name),
         );
         let rows = match self.try_query(sql).await {
@@ -273,12 +279,17 @@ impl Engine {
 
 /// Rows as [`index`] reads them.
 const INDEX: &str = "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.format('%I.%I', m.nspname, t.relname), \
-    i.indisvalid::text FROM pg_catalog.pg_index i \
+    i.indisvalid::text, t.relkind::text FROM pg_catalog.pg_index i \
     JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
     JOIN pg_catalog.pg_class t ON t.oid = i.indrelid JOIN pg_catalog.pg_namespace m ON m.oid = t.relnamespace";
 
 fn index(row: &Row) -> Index {
-    Index { name: text(row, 0).to_owned(), table: text(row, 1).to_owned(), valid: text(row, 2) == "true" }
+    Index {
+        name: text(row, 0).to_owned(),
+        table: text(row, 1).to_owned(),
+        materialized: text(row, 3) == "m",
+        valid: text(row, 2) == "true",
+    }
 }
 
 /// A condition: an index is none of those that a snapshot has.

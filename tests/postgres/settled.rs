@@ -300,3 +300,20 @@ async fn an_invalid_index_that_another_left_meanwhile_is_not_dropped() {
     assert_eq!(applied.unwrap_err().failure().sql_state.as_deref(), Some("23505"));
     assert_eq!(indexes(&database).await, "other!");
 }
+
+#[tokio::test]
+async fn a_build_on_a_materialized_view_that_fails_leaves_no_invalid_index_either() {
+    let database = with(
+        "CREATE TABLE t (a int); INSERT INTO t VALUES (1), (1); \
+                         CREATE MATERIALIZED VIEW v AS SELECT a FROM t",
+    )
+    .await;
+    let mut engine = engine(&database).await;
+    let files = [("001_i.sql", "CREATE UNIQUE INDEX CONCURRENTLY i ON v (a)")];
+    let error = apply(&mut engine, &files).await.unwrap_err();
+    assert_eq!(error.failure().sql_state.as_deref(), Some("23505"));
+    assert!(!exists(&database, "i").await);
+    database.admin("TRUNCATE t; REFRESH MATERIALIZED VIEW v").await;
+    apply(&mut engine, &files).await.unwrap();
+    assert_eq!((history(&database).await.as_str(), exists(&database, "i").await), ("001", true));
+}
