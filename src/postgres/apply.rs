@@ -162,11 +162,9 @@ impl Engine {
     /// The server's time, how many scripts the ledger has, and the numbers of those that were begun statement by statement.
     async fn starting_point(&mut self) -> Result<(String, usize, Vec<String>), PostgresError> {
         let sql = format!(
-            "SELECT pg_catalog.clock_timestamp()::text, ({}), (SELECT string_agg(DISTINCT s.number::text, ' ') FROM {} s \
-             WHERE NOT EXISTS (SELECT FROM {} h WHERE h.number = s.number))",
+            "SELECT pg_catalog.clock_timestamp()::text, ({}), (SELECT string_agg(DISTINCT s.number::text, ' ') FROM {})",
             self.count_of_rows(),
-            self.table("statement"),
-            self.table("history"),
+            self.begun_statements(),
         );
         let rows = self.query("looking at the ledger", sql).await?;
         let Some(row) = rows.first() else { return Err(self.damaged("it gave no answer".into())) };

@@ -238,7 +238,7 @@ impl Engine {
         failpoint::pass("before-commit").await;
         let last = task.scripts.len().saturating_sub(1);
         let (prepare, prepared) = self.prepare_anew(task);
-        let sql = format!("COMMIT;SHOW belay.committed;{};{prepare}{TIDY}", self.reset().join(";"),);
+        let sql = format!("COMMIT;SHOW belay.committed;{};{prepare}{TIDY}", self.reset().join(";"));
         match self.try_query(sql).await {
             Ok(rows) => {
                 failpoint::pass("after-commit").await;

@@ -3,7 +3,6 @@
 use super::attempt::{Stop, StopPlace, Task, Unit};
 use super::engine::Engine;
 use super::error::{ApplyError, PostgresError};
-use super::outside::commits_itself;
 use crate::api::{Failure, Reason, TransactionMode};
 use crate::script::Script;
 
@@ -117,10 +116,9 @@ impl Task<'_> {
             }
             Unit::Scripts => format!("Nothing of {version} is applied."),
             Unit::Row => format!("All statements of {version} are applied, and its row is not in the ledger yet."),
-            Unit::Statement { number, apart } => {
+            Unit::Statement { number, .. } => {
                 let before = script.statements.iter().take(number).any(|one| !one.sets_session());
-                let part = apart && script.statements.get(number).is_some_and(commits_itself);
-                match (before, part) {
+                match (before, self.commits_itself()) {
                     (false, false) => format!("Nothing of {version} is applied."),
                     (false, true) => "What this statement has committed by itself stays.".to_owned(),
                     (true, false) => {

@@ -61,21 +61,21 @@ impl Engine {
     /// Writes down how a run ended: a reason, such as `Succeeded`; and what the server said meanwhile.
     pub async fn finish_run(&mut self, id: Uuid, outcome: &str) -> Result<(), PostgresError> {
         let notices = serde_json::to_string(&self.notices).ok().filter(|_| !self.notices.is_empty());
+        let table = self.table("run");
         let finished = |notices: Option<&str>| {
             format!(
-                "UPDATE {} SET finished_at = pg_catalog.clock_timestamp(), outcome = {}, notices = {}::pg_catalog.jsonb \
+                "UPDATE {table} SET finished_at = pg_catalog.clock_timestamp(), outcome = {}, notices = {}::pg_catalog.jsonb \
                  WHERE id = '{id}'",
-                self.table("run"),
                 Literal(outcome),
                 Nullable(notices),
             )
         };
-        let (whole, plain) = (finished(notices.as_deref()), finished(notices.as_deref().map(ascii).as_deref()));
+        let doing = "writing the run's end to the ledger";
         failpoint::pass("before-finish").await;
-        match self.write("writing the run's end to the ledger", whole).await {
+        match self.write(doing, finished(notices.as_deref())).await {
             // A notice need not be of the database's encoding, and is no reason to leave the run without an end.
             Err(PostgresError::Server { error, .. }) if NOT_IN_ENCODING.contains(&&*error.sql_state) => {
-                self.write("writing the run's end to the ledger", plain).await?
+                self.write(doing, finished(notices.as_deref().map(ascii).as_deref())).await?
             }
             written => written?,
         };

@@ -183,10 +183,8 @@ impl Engine {
         }
         let sql = format!(
             "SELECT max(s.file_name), count(s.done_at)::text, \
-             (min(s.statement) FILTER (WHERE s.done_at IS NULL))::text FROM {} s \
-             WHERE NOT EXISTS (SELECT FROM {} h WHERE h.number = s.number) GROUP BY s.number ORDER BY s.number",
-            self.table("statement"),
-            self.table("history"),
+             (min(s.statement) FILTER (WHERE s.done_at IS NULL))::text FROM {} GROUP BY s.number ORDER BY s.number",
+            self.begun_statements(),
         );
         let rows = self.query("reading the ledger", sql).await?;
         let begun = |row: &Row| Begun {
@@ -195,6 +193,12 @@ impl Engine {
             unsettled: text(row, 2).parse().ok(),
         };
         Ok(rows.iter().map(begun).collect())
+    }
+
+    /// The rows `s` of statements whose script is not applied as a whole, as FROM takes them.
+    pub(super) fn begun_statements(&self) -> String {
+        let (statement, history) = (self.table("statement"), self.table("history"));
+        format!("{statement} s WHERE NOT EXISTS (SELECT FROM {history} h WHERE h.number = s.number)")
     }
 
     /// A table in a schema of the search path that neither an extension nor Belay made.

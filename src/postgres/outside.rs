@@ -56,11 +56,18 @@ impl Engine {
         };
         match tried {
             Ok(outcome) => outcome,
-            Err(Fault::Lost { why }) => {
+            Err(fault) => self.stopped_before(fault).await,
+        }
+    }
+
+    /// What went wrong around a statement, and not in it.
+    async fn stopped_before(&mut self, fault: Fault) -> Outcome {
+        match fault {
+            Fault::Lost { why } => {
                 self.drop_session();
                 Outcome::Lost { why, committing: false }
             }
-            Err(Fault::Server(error)) => {
+            Fault::Server(error) => {
                 self.roll_back_to(Outcome::Failed(Stop { script: 0, place: StopPlace::Before, error: *error })).await
             }
         }
@@ -299,12 +306,7 @@ impl Engine {
         match self.enter(task, script.statements.len()).await {
             Ok(None) => {}
             Ok(Some(outcome)) => return outcome,
-            Err(Fault::Lost { why }) => return Outcome::Lost { why, committing: false },
-            Err(Fault::Server(error)) => {
-                return self
-                    .roll_back_to(Outcome::Failed(Stop { script: 0, place: StopPlace::Before, error: *error }))
-                    .await;
-            }
+            Err(fault) => return self.stopped_before(fault).await,
         }
         let duration = format!(
             "(SELECT coalesce((extract(epoch FROM pg_catalog.clock_timestamp() - min(began_at)) * 1000), \
