@@ -34,6 +34,7 @@ mod postgres {
     mod scripts;
     mod secrets;
     mod settled;
+    mod settling;
     mod standby;
     mod tls;
 }

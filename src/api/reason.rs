@@ -120,7 +120,7 @@ reasons! {
         "Mend what the message names; or set spec.deletionPolicy to Retain, which leaves the data.";
     ScriptFailed: Stalled, "A script failed with an error of its own; its transaction was rolled back.",
         "Correct the script: Belay goes on by itself. Or set belay.dev/requestedAt to try the same plan again.";
-    LockTimeout: Stalled, "The locks that a script needs were not to be had within locks.retryFor; nothing of it is applied.",
+    LockTimeout: Stalled, "The locks that a script needs were not to be had within locks.retryFor; the message says what of it is applied.",
         "End the sessions that hold them, then set belay.dev/requestedAt.";
     LockLost: Stalled, "The run lost its advisory lock: a script released it. The script was rolled back.",
         "Take pg_advisory_unlock_all and DISCARD out of the script.";

@@ -1,7 +1,7 @@
 //! Applying scripts: one transaction each, or one for all; tried again while it is the locks' fault or the server's,
 //! never when it is the script's.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -12,6 +12,7 @@ use super::engine::Engine;
 use super::error::{ApplyError, PostgresError};
 use super::failure::split_transaction;
 use super::message::script_values;
+use super::retry::Patience;
 use super::session::{Backend, Fault, NOT_UNDERSTOOD, text};
 use super::sqlstate::{self, NOT_IN_ENCODING, Retry};
 use super::{outside, retry};
@@ -99,6 +100,7 @@ impl Engine {
                 mode,
                 run: &run,
                 attempt: 1,
+                patience: Patience::new(self.target.locks.retry_for),
                 progress,
                 cancel,
             };
@@ -128,17 +130,13 @@ impl Engine {
             self.try_row(&task).await?;
         }
         for (number, statement) in script.statements.iter().enumerate() {
-            let unit = Unit::Statement { number, apart: false };
-            let done = match recorded.iter().find(|row| row.number == number) {
-                _ if statement.sets_session() => true,
-                Some(row) if row.done => true,
-                // An earlier run died on it, and its session is gone: the lock was to be had.
-                Some(row) => self.settle_begun(&Task { unit, ..task }, row).await?,
-                None => false,
-            };
-            if !done {
-                self.apply_one(Task { unit, ..task }).await?;
+            let before = recorded.iter().find(|row| row.number == number);
+            if statement.sets_session() || before.is_some_and(|row| row.done) {
+                continue;
             }
+            // What an earlier run died on, it had sent outside a transaction.
+            let unit = Unit::Statement { number, apart: before.is_some() };
+            self.apply_one(Task { unit, ..task }).await?;
         }
         self.apply_one(Task { unit: Unit::Row, ..task }).await
     }
@@ -153,7 +151,7 @@ impl Engine {
         match self.try_query(format!("SELECT {values}")).await {
             Ok(_) => Ok(()),
             Err(Fault::Server(error)) if NOT_IN_ENCODING.contains(&&*error.sql_state) => {
-                Err(self.failed(task, Stop::not_in_encoding(0, 0, *error)))
+                Err(self.failed(task, Stop::not_in_encoding(0, 0, *error)).await)
             }
             Err(fault) => Err(PostgresError::from_fault(&self.target.address, "reading the script", fault).into()),
         }
@@ -186,7 +184,7 @@ impl Engine {
 
     /// One unit, as often as it takes.
     async fn apply_one(&mut self, mut task: Task<'_>) -> Result<(), ApplyError> {
-        let patience = Patience::new(self.target.locks.retry_for);
+        task.patience = Patience::new(self.target.locks.retry_for);
         let heard = self.notices.len();
         let mut losses = 0;
         loop {
@@ -197,7 +195,8 @@ impl Engine {
             self.write_deeds(task.run).await;
             match outcome {
                 Outcome::Committed => return Ok(()),
-                Outcome::Cancelled { script } => return Err(self.cancelled(&task, script)),
+                Outcome::Cancelled { script } => return Err(self.cancelled(&task, script).await),
+                Outcome::InDoubt { statement } => return Err(task.in_doubt(statement)),
                 Outcome::NotOurs { script, split: true } => return Err(split_transaction(&task.scripts[script])),
                 Outcome::NotOurs { .. } => {
                     return Err(PostgresError::LockLost { address: self.target.address.clone() }.into());
@@ -205,52 +204,56 @@ impl Engine {
                 // Nothing of it was done: it is what the script is not run in one transaction for.
                 Outcome::Failed(stop) if task.is_refused_in_transaction(&stop) => task.goes_apart(),
                 // To run it again would do the part of it again that it has committed.
-                Outcome::Failed(stop) if task.commits_itself() => return Err(self.failed(&task, stop)),
+                Outcome::Failed(stop) if task.commits_itself() => return Err(self.failed(&task, stop).await),
                 // Belay's doing, and no try that counts.
                 Outcome::Failed(stop) if self.was_unprepared(&stop).await => continue,
                 Outcome::Failed(stop) => match sqlstate::retry(&stop.error.sql_state) {
-                    Retry::No => return Err(self.failed(&task, stop)),
+                    Retry::No => return Err(self.failed(&task, stop).await),
                     Retry::Locks => {
                         let pause = retry::lock_pause(task.attempt, rand::random());
-                        if !patience.lasts(pause) {
-                            return Err(self.locks_failed(&task, stop));
+                        if !task.patience.lasts(pause) {
+                            return Err(self.locks_failed(&task, stop).await);
                         }
                         self.keep_no_other_lock().await;
                         tracing::info!(script = %task.scripts[stop.script].file_name, sql_state = %stop.error.sql_state,
                             attempt = task.attempt, "locks were not to be had: trying again");
                         if !pause_unless_cancelled(pause, task.cancel).await {
-                            return Err(self.cancelled(&task, stop.script));
+                            return Err(self.cancelled(&task, stop.script).await);
                         }
                     }
                     Retry::Reconnect => {
                         self.drop_session();
-                        if self.recover(&task, backend, stop.error.to_string(), &patience).await? {
+                        if self.recover(&task, backend, stop.error.to_string()).await? {
                             return Ok(());
                         }
                         losses += 1;
                         let pause = retry::reconnect_pause(losses, rand::random());
                         // The server is there, and has no room for this script.
-                        if !patience.lasts(pause) {
-                            return Err(self.failed(&task, stop));
+                        if !task.patience.lasts(pause) {
+                            return Err(self.failed(&task, stop).await);
                         }
                         if !pause_unless_cancelled(pause, task.cancel).await {
-                            return Err(self.cancelled(&task, stop.script));
+                            return Err(self.cancelled(&task, stop.script).await);
                         }
                     }
                 },
+                // Without its COMMIT it is rolled back; what was sent outside a transaction, the next run settles.
+                Outcome::Lost { committing: false, .. } if task.cancel.is_cancelled() => {
+                    return Err(self.cancelled(&task, 0).await);
+                }
                 Outcome::Lost { why, committing } => {
                     tracing::warn!(%why, committing, "the connection was lost: the ledger decides");
-                    if self.recover(&task, backend, why.clone(), &patience).await? {
+                    if self.recover(&task, backend, why.clone()).await? {
                         return Ok(());
                     }
                     losses += 1;
                     let pause = retry::reconnect_pause(losses, rand::random());
                     // Once may happen to a script that takes longer than is tried; again, and it may be the script's doing.
-                    if losses > 1 && (why == NOT_UNDERSTOOD || !patience.lasts(pause)) {
+                    if losses > 1 && (why == NOT_UNDERSTOOD || !task.patience.lasts(pause)) {
                         return Err(self.lost_again(&task, &why, losses));
                     }
                     if !pause_unless_cancelled(pause, task.cancel).await {
-                        return Err(self.cancelled(&task, 0));
+                        return Err(self.cancelled(&task, 0).await);
                     }
                 }
             }
@@ -259,13 +262,7 @@ impl Engine {
     }
 
     /// After a lost connection: connect, take the lock, see the old backend gone, read the rows. True: it was committed.
-    async fn recover(
-        &mut self,
-        task: &Task<'_>,
-        old: Option<Backend>,
-        why: String,
-        patience: &Patience,
-    ) -> Result<bool, ApplyError> {
+    async fn recover(&mut self, task: &Task<'_>, old: Option<Backend>, why: String) -> Result<bool, ApplyError> {
         let mut last = PostgresError::Lost { address: self.target.address.clone(), why };
         for attempt in 1u32.. {
             match self.recover_once(task, old.as_ref()).await {
@@ -280,7 +277,7 @@ impl Engine {
                 Err(error) => return Err(error),
             }
             let pause = retry::reconnect_pause(attempt, rand::random());
-            if !patience.lasts(pause) {
+            if !task.patience.lasts(pause) {
                 return Err(last.into());
             }
             // Whether it was committed is not known: somebody who cancels is told so.
@@ -310,7 +307,7 @@ impl Engine {
             return Ok(None);
         }
         let done = match task.unit {
-            Unit::Statement { number, .. } => self.is_statement_done(task, number).await?,
+            Unit::Statement { number, .. } => self.is_recorded_as_done(task, number).await?,
             Unit::Scripts | Unit::Row => self.are_applied(task.run, task.scripts).await?,
         };
         // Also behind what is done: whoever had the lock meanwhile may have gone on from there.
@@ -341,23 +338,6 @@ impl Task<'_> {
         if let Unit::Statement { apart, .. } = &mut self.unit {
             *apart = true;
         }
-    }
-}
-
-/// How long is still tried.
-struct Patience {
-    since: Instant,
-    until: Duration,
-}
-
-impl Patience {
-    fn new(until: Duration) -> Self {
-        Self { since: Instant::now(), until }
-    }
-
-    /// Whether there is time for another try after this pause.
-    fn lasts(&self, pause: Duration) -> bool {
-        self.since.elapsed() + pause <= self.until
     }
 }
 

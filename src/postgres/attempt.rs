@@ -1,13 +1,11 @@
 //! One try at one transaction: scripts and their ledger rows in, an outcome out. What to do about the outcome is
 //! decided in [`super::apply`].
 
-use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
 use futures::StreamExt;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Either};
+use std::pin::pin;
+use std::sync::{Mutex, PoisonError};
 use tokio_util::sync::CancellationToken;
 
 use super::apply::{Progress, RunContext};
@@ -19,11 +17,11 @@ use super::failpoint;
 use super::message::{Copy, Message, Part, Piece, Place, Sql, Try};
 use super::notice;
 use super::quote::{Ident, Literal};
-use super::retry;
+use super::retry::Patience;
 use super::server_error::ServerError;
 use super::session::{Fault, text};
 use super::sqlstate::{LOCK_NOT_AVAILABLE, NOT_IN_ENCODING, QUERY_CANCELED, SYNTAX_ERROR};
-use super::watch::Watch;
+use super::watch::{Limit, Watch};
 use crate::api::TransactionMode;
 use crate::plan::PlannedScript;
 
@@ -42,6 +40,8 @@ pub(super) enum Outcome {
     Cancelled { script: usize },
     /// The lock was not held when the row was to be written, or the transaction was not the one that began. Rolled back.
     NotOurs { script: usize, split: bool },
+    /// Whether this statement (from 0), which was begun, is done, only a person can tell.
+    InDoubt { statement: usize },
     /// The connection was lost. `committing`: the COMMIT was on its way.
     Lost { why: String, committing: bool },
 }
@@ -90,6 +90,7 @@ pub(super) enum Unit {
 }
 
 /// What a try needs to know.
+#[derive(Clone, Copy)]
 pub(super) struct Task<'a> {
     pub unit: Unit,
     pub scripts: &'a [PlannedScript],
@@ -99,8 +100,17 @@ pub(super) struct Task<'a> {
     pub mode: TransactionMode,
     pub run: &'a RunContext,
     pub attempt: u32,
+    /// For all its tries.
+    pub patience: Patience,
     pub progress: &'a (dyn Fn(Progress<'_>) + Send + Sync),
     pub cancel: &'a CancellationToken,
+}
+
+impl Task<'_> {
+    /// Whether this error is what was asked for.
+    pub fn has_cancelled(&self, error: &ServerError) -> bool {
+        self.cancel.is_cancelled() && error.sql_state == QUERY_CANCELED
+    }
 }
 
 /// What a script's messages came to.
@@ -140,7 +150,7 @@ impl Engine {
             let plain = self.take_plain();
             let message = Message::new(self, script, part, plain, &try_);
             failpoint::pass("before-script").await;
-            let limit = retry::longest_lock_timeout(&self.target.locks, self.deadlock_timeout);
+            let limit = Limit::of_try(self, task);
             match self.send(&message, task, index, 0, limit).await {
                 Sent::Done => {
                     if let Some(session) = self.session.as_mut().filter(|_| !part.closes) {
@@ -165,14 +175,14 @@ impl Engine {
     }
 
     /// Sends one script's messages, and counts the server's answers. Meanwhile a second connection looks on, tells how
-    /// far it is, from statement `first` (from 0) on, and cancels it when it has waited longer than `limit` for locks.
+    /// far it is, from statement `first` (from 0) on, and cancels it when it has waited for locks beyond the `limit`.
     pub(super) async fn send(
         &mut self,
         message: &Message<'_>,
         task: &Task<'_>,
         index: usize,
         first: usize,
-        limit: Duration,
+        limit: Limit,
     ) -> Sent {
         let Some(session) = &mut self.session else {
             let fault = Fault::Lost { why: "the session ended before".into() };
@@ -195,11 +205,11 @@ impl Engine {
         tell(first + 1, &[], None);
         let backend = session.backend.clone();
         // Runs are tasks, which may move between threads.
-        let waited_too_long = AtomicBool::new(false);
+        let too_long = Mutex::new(None);
         let watch = Watch::new(&self.target, &self.application, &backend, task.attempt, limit, &self.deeds);
         let mut watch = pin!(watch.run(|look| {
             tell(look.statement.unwrap_or(first + 1), &look.blockers, look.progress.as_deref());
-            waited_too_long.store(look.too_long, Ordering::Relaxed);
+            *too_long.lock().unwrap_or_else(PoisonError::into_inner) = look.too_long;
         }));
         let mut stop = pin!(async {
             task.cancel.cancelled().await;
@@ -209,7 +219,8 @@ impl Engine {
         let (mut sent, heard) = tokio::select! {
             biased;
             sent = &mut work => sent,
-            _ = &mut stop => unreachable!("cancelling ends only when it is dropped"),
+            // The server ends the statement when it finds its client gone.
+            fault = &mut stop => (Sent::Failed { piece: 0, completed: 0, fault }, Vec::new()),
             // The connection may seem to live: a network that swallows packets says nothing.
             fault = &mut watch => (Sent::Failed { piece: 0, completed: 0, fault }, Vec::new()),
         };
@@ -221,7 +232,7 @@ impl Engine {
             error.position = Some(piece.character_at(bytes));
         }
         if let Sent::Failed { fault: Fault::Server(error), .. } = &mut sent
-            && waited_too_long.load(Ordering::Relaxed)
+            && let Some(limit) = *too_long.lock().unwrap_or_else(PoisonError::into_inner)
             && error.sql_state == QUERY_CANCELED
         {
             error.sql_state = LOCK_NOT_AVAILABLE.to_owned();
@@ -386,7 +397,7 @@ pub(super) fn stopped(
     completed: usize,
     error: ServerError,
 ) -> Outcome {
-    match task.cancel.is_cancelled() && error.sql_state == QUERY_CANCELED {
+    match task.has_cancelled(&error) {
         true => Outcome::Cancelled { script: index },
         false => Outcome::Failed(stop(task, index, piece, completed, error)),
     }

@@ -152,7 +152,7 @@ impl Blocker {
 
 /// Asks where the session is that `is_it` finds in pg_stat_activity `a`, and whom it waits for: no row if it is gone, else
 /// one at least, and one for each blocker. Columns: its application_name, 1 to 8 as in [`Blocker`], 9 how long it has
-/// waited in ms, what is read above, and 15 how far it is.
+/// waited in ms, what is read above, 15 how far it is, and 17 whether those queue behind it who only read and write.
 pub(super) fn question(is_it: &str) -> String {
     // A session's wait for a row is a wait for the transaction that changed it; the row's table is in the tuple lock that
     // it holds meanwhile. A prepared transaction keeps the lock of its own transaction id, by which it is found.
@@ -180,7 +180,9 @@ pub(super) fn question(is_it: &str) -> String {
          CASE WHEN b.state LIKE 'idle in transaction%' \
          THEN (extract(epoch FROM clock_timestamp() - b.state_change) * 1000)::int8::text END, \
          b.backend_start::text, x.gid, (b.query = '<insufficient privilege>' AND b.usesysid IS NOT NULL)::text, \
-         r.rolsuper::text, {progress}, (b.datname = current_database())::text \
+         r.rolsuper::text, {progress}, (b.datname = current_database())::text, \
+         (SELECT bool_or(w.locktype = 'relation' AND w.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', \
+         'AccessExclusiveLock'))::text FROM wait w) \
          FROM me LEFT JOIN blocking o ON true LEFT JOIN pg_catalog.pg_stat_activity b ON b.pid = o.pid \
          LEFT JOIN pg_catalog.pg_stat_progress_vacuum v ON v.pid = o.pid \
          LEFT JOIN pg_catalog.pg_roles r ON r.oid = b.usesysid LEFT JOIN prepared x ON o.pid = 0",

@@ -1,16 +1,19 @@
 //! Stopping a statement that runs: the protocol's own cancel request needs a key that sqlx keeps to itself, so a
 //! second connection asks the server.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::Connection;
 
 use super::connect::open;
-use super::session::{Backend, as_login, query};
+use super::session::{Backend, Fault, as_login, query};
 use super::target::Target;
 
 /// A cancel that comes between two statements of a message hits nothing: it is sent again this often.
 const AGAIN: Duration = Duration::from_millis(250);
+
+/// How long the server is asked before that is given up.
+const ASKING: Duration = Duration::from_secs(10);
 
 /// Asks the server to cancel what `backend` runs.
 pub(super) fn cancel(backend: &Backend) -> String {
@@ -29,21 +32,27 @@ pub(super) async fn cancel_once(target: &Target, application: &str, backend: &Ba
     }
 }
 
-/// Cancels what `backend` runs, again and again until it is dropped.
-pub(super) async fn cancel_until_dropped(target: &Target, application: &str, backend: &Backend) -> ! {
+/// Cancels what `backend` runs, again and again until it is dropped. Ends only when the server cannot be asked: all that is
+/// left is to hang up.
+pub(super) async fn cancel_until_dropped(target: &Target, application: &str, backend: &Backend) -> Fault {
     let sql = cancel(backend);
+    let mut asked = Instant::now();
     loop {
-        match open(target, application, false).await {
+        let error = match open(target, application, false).await {
             Ok(mut connection) => {
                 while query(&mut connection, sql.clone()).await.is_ok() {
+                    asked = Instant::now();
                     tokio::time::sleep(AGAIN).await;
                 }
                 let _ = connection.close_hard().await;
+                None
             }
-            Err(error) => {
-                let error = super::connect::connect_error(target, error);
-                tracing::warn!(%error, "the statement cannot be cancelled yet");
-            }
+            Err(error) => Some(super::connect::connect_error(target, error)),
+        };
+        if asked.elapsed() > ASKING {
+            let why = error.map_or("no answer".to_owned(), |error| error.to_string());
+            tracing::warn!(%why, "the statement cannot be cancelled: hanging up");
+            return Fault::Lost { why };
         }
         tokio::time::sleep(AGAIN).await;
     }

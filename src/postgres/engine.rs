@@ -251,23 +251,6 @@ impl Engine {
         answer
     }
 
-    /// Sends one statement of Belay's own that waits for locks, and for old transactions, without holding others up. The
-    /// server ends it after `patience`.
-    pub(super) async fn patiently(&mut self, sql: String, patience: Duration) -> Result<(), Fault> {
-        /// For the server to say so.
-        const ANSWER: Duration = Duration::from_secs(60);
-        let timeout = patience.as_millis().max(1);
-        self.try_query(format!("SET lock_timeout = 0;SET statement_timeout = {timeout}")).await?;
-        let Some(session) = &mut self.session else {
-            return Err(Fault::Lost { why: "the session ended before".into() });
-        };
-        let answer = session.query_within(sql, patience.saturating_add(ANSWER)).await;
-        if matches!(answer, Err(Fault::Lost { .. })) {
-            self.drop_session();
-        }
-        answer.map(|_| ())
-    }
-
     pub(super) fn drop_session(&mut self) {
         self.session = None;
         self.locked = false;

@@ -7,14 +7,14 @@ use crate::api::{Failure, Reason, TransactionMode};
 use crate::script::Script;
 
 impl Engine {
-    pub(super) fn cancelled(&self, task: &Task<'_>, script: usize) -> ApplyError {
+    pub(super) async fn cancelled(&mut self, task: &Task<'_>, script: usize) -> ApplyError {
         ApplyError::Cancelled {
             script: task.scripts.get(script).map(|script| script.file_name.clone()),
-            left: task.left(script),
+            left: self.left(task, script).await,
         }
     }
 
-    pub(super) fn failed(&self, task: &Task<'_>, stop: Stop) -> ApplyError {
+    pub(super) async fn failed(&mut self, task: &Task<'_>, stop: Stop) -> ApplyError {
         let address = self.target.address.clone();
         match stop.place {
             // Belay's own statements: not the script's fault.
@@ -34,12 +34,26 @@ impl Engine {
                 error: Box::new(stop.error),
             }
             .into(),
-            _ => ApplyError::Script(Box::new(failure(task, &stop, Reason::ScriptFailed))),
+            _ => ApplyError::Script(Box::new(self.failure(task, &stop, Reason::ScriptFailed).await)),
         }
     }
 
-    pub(super) fn locks_failed(&self, task: &Task<'_>, stop: Stop) -> ApplyError {
-        ApplyError::Locks(Box::new(failure(task, &stop, Reason::LockTimeout)))
+    pub(super) async fn locks_failed(&mut self, task: &Task<'_>, stop: Stop) -> ApplyError {
+        ApplyError::Locks(Box::new(self.failure(task, &stop, Reason::LockTimeout).await))
+    }
+
+    async fn failure(&mut self, task: &Task<'_>, stop: &Stop, reason: Reason) -> Failure {
+        let left = self.left(task, stop.script).await;
+        failure(task, stop, reason, &left)
+    }
+
+    /// What is in the database of a script that stopped: a sentence.
+    async fn left(&mut self, task: &Task<'_>, script: usize) -> String {
+        let begun = match task.unit {
+            Unit::Statement { number, .. } => self.may_be_begun(task, number).await,
+            Unit::Scripts | Unit::Row => false,
+        };
+        task.left(script, begun)
     }
 
     /// The connection was lost again and again, though it could be made anew each time.
@@ -55,10 +69,15 @@ impl Engine {
 }
 
 /// What stopped a transaction, in the server's words, with its place.
-fn failure(task: &Task<'_>, stop: &Stop, reason: Reason) -> Failure {
+fn failure(task: &Task<'_>, stop: &Stop, reason: Reason, left: &str) -> Failure {
     let script = &task.scripts[stop.script];
     let (mut line, mut column, mut number, mut command) = (None, None, None, None);
-    if let StopPlace::Script { statement, character } = stop.place {
+    let at = match (stop.place, task.unit) {
+        (StopPlace::Script { statement, character }, _) => Some((statement, character)),
+        (StopPlace::Before, Unit::Statement { number, .. }) => Some((number, None)),
+        _ => None,
+    };
+    if let Some((statement, character)) = at {
         let running = script.statements.get(statement);
         let position = match character {
             Some(character) => Some(script.position_of_char(character)),
@@ -82,7 +101,6 @@ fn failure(task: &Task<'_>, stop: &Stop, reason: Reason) -> Failure {
         1 => String::new(),
         attempts => format!(", after {attempts} tries"),
     };
-    let left = task.left(stop.script);
     // object_in_use, unsafe_new_enum_value_usage: what one script made, another may use only once it is committed.
     let clash = matches!(&*stop.error.sql_state, "55006" | "55P04");
     let advice = match task.mode {
@@ -106,8 +124,8 @@ fn failure(task: &Task<'_>, stop: &Stop, reason: Reason) -> Failure {
 }
 
 impl Task<'_> {
-    /// What is in the database of a script that stopped: a sentence.
-    fn left(&self, script: usize) -> String {
+    /// As [`Engine::left`]. `begun`: the ledger has the statement as begun, or cannot be asked.
+    fn left(&self, script: usize, begun: bool) -> String {
         let Some(script) = self.scripts.get(script) else { return String::new() };
         let version = &script.version;
         match self.unit {
@@ -118,16 +136,18 @@ impl Task<'_> {
             Unit::Row => format!("All statements of {version} are applied, and its row is not in the ledger yet."),
             Unit::Statement { number, .. } => {
                 let before = script.statements.iter().take(number).any(|one| !one.sets_session());
-                match (before, self.commits_itself()) {
-                    (false, false) => format!("Nothing of {version} is applied."),
-                    (false, true) => "What this statement has committed by itself stays.".to_owned(),
-                    (true, false) => {
-                        format!("The statements of {version} before this one are applied, and are not run again.")
-                    }
-                    (true, true) => format!(
-                        "The statements of {version} before this one are applied, and are not run again; \
-                         what it has committed by itself stays."
-                    ),
+                let before = before
+                    .then(|| format!("The statements of {version} before this one are applied, and are not run again"));
+                let own = match (begun, self.commits_itself()) {
+                    (true, _) => Some("this statement was begun, and the next run finds out what became of it"),
+                    (false, true) => Some("what this statement has committed by itself stays"),
+                    (false, false) => None,
+                };
+                match (before, own) {
+                    (Some(before), Some(own)) => format!("{before}; {own}."),
+                    (Some(before), None) => format!("{before}."),
+                    (None, Some(own)) => format!("Of {version}, {own}."),
+                    (None, None) => format!("Nothing of {version} is applied."),
                 }
             }
         }

@@ -10,6 +10,7 @@ use crate::script::Script;
 const MARKS: usize = 100;
 
 /// How what the server says of a text that was sent is said of the script.
+#[derive(Default)]
 pub(super) struct Marked {
     characters: usize,
     /// Where marks are: the characters of the text before them, and their own.

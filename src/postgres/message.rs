@@ -145,6 +145,20 @@ impl<'a> Message<'a> {
         Self { pieces: vec![Piece::Sql(text.sql(Vec::new(), bytes, number..number + 1))] }
     }
 
+    /// One statement of Belay's own, for what may take as long as a script's.
+    pub fn own(sql: String) -> Self {
+        let sql = Sql {
+            prefix_characters: sql.chars().count(),
+            prefix_statements: 1,
+            text: sql,
+            at: 0,
+            script: Marked::default(),
+            constraints: false,
+            ledger_statement: None,
+        };
+        Self { pieces: vec![Piece::Sql(sql)] }
+    }
+
     /// These statements of a script, which stand one after the other in it.
     pub fn around(engine: &Engine, script: &'a Script, statements: Range<usize>, around: Around) -> Self {
         let all = statements == (0..script.statements.len());

@@ -5,20 +5,22 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use super::attempt::{Outcome, Sent, Stop, StopPlace, TIDY, Task, stopped};
 use super::engine::Engine;
-use super::error::{ApplyError, PostgresError};
+use super::error::PostgresError;
 use super::failpoint;
 use super::marked::mark;
 use super::message::{Around, Message, insert_row};
-use super::retry;
+use super::retry::{self, Patience};
 use super::session::{Fault, text};
 use super::settle::Settled;
 use super::statement_row::{Recorded, checksum};
+use super::watch::Limit;
 use crate::script::{Class, Script, Settle, Statement};
 
-/// How long is cleaned up behind a statement, when somebody waits for the run to end.
+/// How long is cleaned up behind a statement that was cancelled: somebody waits for the run to end.
 const TIDYING: Duration = Duration::from_secs(10);
 
 /// SQLSTATEs with which the server refuses a statement in a transaction: active_sql_transaction,
@@ -56,19 +58,23 @@ impl Engine {
         };
         match tried {
             Ok(outcome) => outcome,
-            Err(fault) => self.stopped_before(fault).await,
+            Err(fault) => self.stopped_before(task, fault).await,
         }
     }
 
     /// What went wrong around a statement, and not in it.
-    async fn stopped_before(&mut self, fault: Fault) -> Outcome {
+    async fn stopped_before(&mut self, task: &Task<'_>, fault: Fault) -> Outcome {
         match fault {
             Fault::Lost { why } => {
                 self.drop_session();
                 Outcome::Lost { why, committing: false }
             }
             Fault::Server(error) => {
-                self.roll_back_to(Outcome::Failed(Stop { script: 0, place: StopPlace::Before, error: *error })).await
+                let outcome = match task.has_cancelled(&error) {
+                    true => Outcome::Cancelled { script: 0 },
+                    false => Outcome::Failed(Stop { script: 0, place: StopPlace::Before, error: *error }),
+                };
+                self.roll_back_to(outcome).await
             }
         }
     }
@@ -79,7 +85,7 @@ impl Engine {
         let mut settings = self.script_settings(task.attempt);
         if script.statements.get(number).is_some_and(|next| next.class.is_patient()) {
             // A watch beside it counts all its waits. This ends a wait if there is no room for a second connection.
-            settings.push(lock_timeout(self.target.locks.retry_for));
+            settings.push(lock_timeout(Limit::patient(self, task).any));
         } else if task.commits_itself() {
             // It has one try.
             settings.push(lock_timeout(retry::longest_lock_timeout(&self.target.locks, self.deadlock_timeout)));
@@ -108,7 +114,7 @@ impl Engine {
         let around = Around::transaction(self, row);
         let message = Message::around(self, script, number..number + 1, around);
         failpoint::pass("before-statement").await;
-        let limit = retry::longest_lock_timeout(&self.target.locks, self.deadlock_timeout);
+        let limit = Limit::of_try(self, task);
         match self.send(&message, task, 0, number, limit).await {
             Sent::Done => self.commit_statement(task, number).await,
             Sent::NoRow => Ok(self.not_ours(0).await),
@@ -143,18 +149,19 @@ impl Engine {
         let script = &task.scripts[0];
         let statement = &script.statements[number];
         let settle = settle_of(statement);
-        let patience = self.target.locks.retry_for;
         let begun = self.begun_before(task, number).await?;
         if let Some(outcome) = self.enter(task, number).await? {
             return Ok(outcome);
         }
-        // What an earlier try could not put away is told by what was there before that one.
-        if let Some(row) = &begun
-            && self.settle(&settle, &row.before, patience).await? == Settled::Done
-        {
-            return self.conclude(task, number).await.map(|()| Outcome::Committed);
+        // What became of an earlier try, of this run or of one that died, is told by what was there before that one.
+        if let Some(row) = &begun {
+            match self.settle(task, number, &settle, &row.before).await? {
+                Settled::Done => return self.conclude(task, number).await.map(|()| Outcome::Committed),
+                Settled::InDoubt => return Ok(Outcome::InDoubt { statement: number }),
+                Settled::NotDone | Settled::Left => {}
+            }
         }
-        let way = self.clear_the_way(&settle, patience).await?;
+        let way = self.clear_the_way(task, number, &settle).await?;
         // The way may have been long, and other settings were needed on it.
         if let Some(outcome) = self.enter(task, number).await? {
             return Ok(outcome);
@@ -174,10 +181,11 @@ impl Engine {
             return Ok(outcome);
         }
         let message = Message::alone(self, script, number);
-        // What commits by itself waits many times over, and lets go each time.
-        let limit = match statement.class.is_patient() || settle == Settle::Unknown {
-            true => patience,
-            false => retry::longest_lock_timeout(&self.target.locks, self.deadlock_timeout),
+        let limit = match (statement.class.is_patient(), &settle) {
+            (true, _) => Limit::patient(self, task),
+            // What commits by itself waits many times over, and lets go each time.
+            (false, Settle::Unknown) => Limit { any: task.patience.left(), exclusive: task.patience.left() },
+            (false, _) => Limit::of_try(self, task),
         };
         match self.send(&message, task, 0, number, limit).await {
             Sent::Done => {
@@ -209,7 +217,7 @@ impl Engine {
         if self.enter(task, number).await?.is_some() {
             return Ok(());
         }
-        match self.settle(settle, before, self.target.locks.retry_for).await {
+        match self.settle(task, number, settle, before).await {
             Err(Fault::Server(error)) => {
                 let script = &task.scripts[0].file_name;
                 tracing::warn!(
@@ -233,14 +241,17 @@ impl Engine {
         ended: Outcome,
     ) -> Result<Outcome, Fault> {
         let script = &task.scripts[0];
-        let patience = match ended {
-            Outcome::Cancelled { .. } => TIDYING,
-            _ => self.target.locks.retry_for,
+        let never = CancellationToken::new();
+        let (patience, cancel) = match ended {
+            Outcome::Cancelled { .. } => (TIDYING, &never),
+            // What the statement waited for, this may wait for too.
+            _ => (self.target.locks.retry_for, task.cancel),
         };
-        if let Some(outcome) = self.enter(task, number).await? {
+        let tidying = Task { patience: Patience::new(patience), cancel, ..*task };
+        if let Some(outcome) = self.enter(&tidying, number).await? {
             return Ok(outcome);
         }
-        let settled = match self.settle(settle, before, patience).await {
+        let settled = match self.settle(&tidying, number, settle, before).await {
             Ok(settled) => settled,
             Err(lost @ Fault::Lost { .. }) => return Err(lost),
             Err(Fault::Server(error)) => {
@@ -264,39 +275,15 @@ impl Engine {
         }
     }
 
-    /// Whether a statement whose answer was lost is done. Everything of it is put right that can be; what runs it no
-    /// longer lives.
-    ///
-    /// # Errors
-    /// InDoubt, when only a person can tell.
-    pub(super) async fn is_statement_done(&mut self, task: &Task<'_>, number: usize) -> Result<bool, ApplyError> {
-        let script = &task.scripts[0];
-        let rows = self.recorded(script).await?;
-        let Some(row) = rows.into_iter().find(|row| row.number == number) else { return Ok(false) };
-        if row.done {
-            return Ok(true);
-        }
-        self.settle_begun(task, &row).await
+    /// Whether the ledger has a statement as done. What was begun is settled when it is tried again.
+    pub(super) async fn is_recorded_as_done(&mut self, task: &Task<'_>, number: usize) -> Result<bool, PostgresError> {
+        let rows = self.recorded(&task.scripts[0]).await?;
+        Ok(rows.iter().any(|row| row.number == number && row.done))
     }
 
-    /// Settles a statement that was begun, and of which nothing more is known.
-    pub(super) async fn settle_begun(&mut self, task: &Task<'_>, row: &Recorded) -> Result<bool, ApplyError> {
-        let script = &task.scripts[0];
-        let doing = "finding out what became of a statement";
-        let address = self.target.address.clone();
-        let failed = |fault| PostgresError::from_fault(&address, doing, fault);
-        if let Some(Outcome::Failed(stop)) = self.enter(task, row.number).await.map_err(failed)? {
-            return Err(PostgresError::Server { address, doing, error: Box::new(stop.error) }.into());
-        }
-        let settle = settle_of(&script.statements[row.number]);
-        match self.settle(&settle, &row.before, self.target.locks.retry_for).await.map_err(failed)? {
-            Settled::Done => {
-                self.conclude(task, row.number).await.map_err(failed)?;
-                Ok(true)
-            }
-            Settled::NotDone | Settled::Left => Ok(false),
-            Settled::InDoubt => Err(task.in_doubt(row.number)),
-        }
+    /// Whether the ledger has a statement as begun and not as done, as far as it can be asked.
+    pub(super) async fn may_be_begun(&mut self, task: &Task<'_>, number: usize) -> bool {
+        self.begun_before(task, number).await.map_or(true, |row| row.is_some())
     }
 
     /// The script's row, once all its statements are done.
@@ -306,7 +293,7 @@ impl Engine {
         match self.enter(task, script.statements.len()).await {
             Ok(None) => {}
             Ok(Some(outcome)) => return outcome,
-            Err(fault) => return self.stopped_before(fault).await,
+            Err(fault) => return self.stopped_before(task, fault).await,
         }
         let duration = format!(
             "(SELECT coalesce((extract(epoch FROM pg_catalog.clock_timestamp() - min(began_at)) * 1000), \

@@ -1,6 +1,6 @@
 //! How long to wait for locks, and between tries: rule 5 of the design, as pure functions.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::target::Locks;
 
@@ -27,9 +27,40 @@ fn at_most(locks: &Locks, step: Duration) -> Duration {
     step.min(locks.lock_timeout.max(Duration::from_millis(1)))
 }
 
-/// The most that any try may wait for locks, whatever a script SETs.
+/// The most that each wait of a try may take, whatever a script SETs.
 pub(super) fn longest_lock_timeout(locks: &Locks, deadlock_timeout: Duration) -> Duration {
     locks.lock_timeout.max(deadlock_timeout + Duration::from_secs(1))
+}
+
+/// How long try `attempt` (from 1) may wait for locks in all, whatever a script SETs.
+pub(super) fn limit(attempt: u32, locks: &Locks, deadlock_timeout: Duration) -> Duration {
+    match attempt.is_multiple_of(3) {
+        true => longest_lock_timeout(locks, deadlock_timeout),
+        false => locks.lock_timeout,
+    }
+}
+
+/// How long is still tried.
+#[derive(Clone, Copy)]
+pub(super) struct Patience {
+    since: Instant,
+    until: Duration,
+}
+
+impl Patience {
+    pub fn new(until: Duration) -> Self {
+        Self { since: Instant::now(), until }
+    }
+
+    /// Whether there is time for another try after this pause.
+    pub fn lasts(&self, pause: Duration) -> bool {
+        self.since.elapsed() + pause <= self.until
+    }
+
+    /// What there is left of it.
+    pub fn left(&self) -> Duration {
+        self.until.saturating_sub(self.since.elapsed())
+    }
 }
 
 /// Adds up the waits of one message for locks, from looks at the one that goes on.
@@ -83,6 +114,20 @@ mod tests {
         // Zero would mean to wait for ever.
         let zero = Locks { lock_timeout: Duration::ZERO, ..Locks::default() };
         assert_eq!(millis(&zero), [1, 1, 2000, 1, 1, 2000]);
+    }
+
+    #[test]
+    fn no_try_but_every_third_waits_longer_than_lock_timeout_in_all_and_none_tries_for_longer() {
+        for lock_timeout_ms in [300, 3000, 60_000] {
+            let locks = Locks { lock_timeout: Duration::from_millis(lock_timeout_ms), ..Locks::default() };
+            for attempt in 1..=6 {
+                let deadlock = Duration::from_secs(1);
+                let limit = limit(attempt, &locks, deadlock);
+                let most = if attempt % 3 == 0 { lock_timeout_ms.max(2000) } else { lock_timeout_ms };
+                assert_eq!(limit.as_millis(), u128::from(most));
+                assert!(lock_timeout(attempt, &locks, deadlock) <= limit);
+            }
+        }
     }
 
     #[test]

@@ -87,11 +87,6 @@ impl Session {
         query(&mut self.connection, sql).await
     }
 
-    /// The same, for what may take its time.
-    pub async fn query_within(&mut self, sql: String, limit: Duration) -> Result<Vec<Row>, Fault> {
-        query_within(&mut self.connection, sql, limit).await
-    }
-
     /// Says goodbye, so that the server frees the lock at once. What happens after does not matter.
     pub async fn close(self) {
         let _ = tokio::time::timeout(Duration::from_secs(1), self.connection.close()).await;
@@ -100,10 +95,6 @@ impl Session {
 
 /// See [`Session::query`].
 pub(super) async fn query(connection: &mut PgConnection, sql: String) -> Result<Vec<Row>, Fault> {
-    query_within(connection, sql, OWN_MESSAGE).await
-}
-
-async fn query_within(connection: &mut PgConnection, sql: String, limit: Duration) -> Result<Vec<Row>, Fault> {
     let whole = async {
         let mut rows = Vec::new();
         let mut stream = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_many(connection);
@@ -114,9 +105,9 @@ async fn query_within(connection: &mut PgConnection, sql: String, limit: Duratio
         }
         Ok(rows)
     };
-    match tokio::time::timeout(limit, whole).await {
+    match tokio::time::timeout(OWN_MESSAGE, whole).await {
         Ok(answer) => answer.map_err(Fault::from_sqlx),
-        Err(_) => Err(Fault::Lost { why: format!("no answer within {} s", limit.as_secs()) }),
+        Err(_) => Err(Fault::Lost { why: format!("no answer within {} s", OWN_MESSAGE.as_secs()) }),
     }
 }
 

@@ -9,10 +9,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::attempt::{Sent, Task};
 use super::engine::Engine;
+use super::message::Message;
 use super::quote::Literal;
 use super::session::{Fault, Row, text};
 use super::sqlstate::{Retry, retry};
+use super::watch::Limit;
 use crate::script::{IndexDefinition, Object, Settle};
 
 /// What became of a statement.
@@ -63,7 +66,12 @@ impl Engine {
 
     /// Before a statement: puts away what an earlier try, whoever's, has left in its place. Done: somebody did just this
     /// already.
-    pub(super) async fn clear_the_way(&mut self, settle: &Settle, patience: Duration) -> Result<Settled, Fault> {
+    pub(super) async fn clear_the_way(
+        &mut self,
+        task: &Task<'_>,
+        number: usize,
+        settle: &Settle,
+    ) -> Result<Settled, Fault> {
         let Settle::CreateIndex(definition @ IndexDefinition { name: Some(name), .. }) = settle else {
             return Ok(Settled::NotDone);
         };
@@ -75,20 +83,21 @@ impl Engine {
                 Some(false) | None => Ok(Settled::NotDone),
             },
             Some(index) => {
-                self.drop_invalid(index, patience).await?;
+                self.drop_invalid(task, number, index).await?;
                 Ok(Settled::NotDone)
             }
             None => Ok(Settled::NotDone),
         }
     }
 
-    /// Whether a statement that was begun is done; what it left half done is put right. `before`: see
-    /// [`Engine::snapshot`]. Needs the certainty that nobody is running it any more.
+    /// Whether statement `number` of the task's script, which was begun, is done; what it left half done is put right, within
+    /// the task's patience. `before`: see [`Engine::snapshot`]. Needs the certainty that nobody is running it any more.
     pub(super) async fn settle(
         &mut self,
+        task: &Task<'_>,
+        number: usize,
         settle: &Settle,
         before: &Value,
-        patience: Duration,
     ) -> Result<Settled, Fault> {
         let done_if = |done: bool| if done { Settled::Done } else { Settled::NotDone };
         // A row of an older Belay does not say.
@@ -96,8 +105,8 @@ impl Engine {
         match settle {
             Settle::Repeat => Ok(Settled::NotDone),
             Settle::Unknown => Ok(Settled::InDoubt),
-            Settle::Reindex => self.drop_leftovers(before, patience).await,
-            Settle::CreateIndex(definition) => self.settle_index(definition, before, patience).await,
+            Settle::Reindex => self.drop_leftovers(task, number, before).await,
+            Settle::CreateIndex(definition) => self.settle_index(task, number, definition, before).await,
             Settle::Create(object, name) => {
                 Ok(done_if(was_there != Some(true) && !self.is_gone(of_name(*object, name)).await?))
             }
@@ -105,23 +114,22 @@ impl Engine {
             Settle::DropIndexes(_) | Settle::Drop(..) | Settle::Detach { .. } if was_there == Some(false) => {
                 Ok(Settled::NotDone)
             }
-            Settle::DropIndexes(names) => {
-                self.is_gone(of_indexes_named(names).that_were_there(before)).await.map(done_if)
-            }
+            Settle::DropIndexes(names) => self.settle_drop(of_indexes_named(names).that_were_there(before)).await,
             Settle::Drop(object, name) => {
                 self.is_gone(of_name(*object, name).that_were_there(before)).await.map(done_if)
             }
             Settle::Detach { table, partition } => {
-                self.settle_detach(&inheritance(table, partition).that_were_there(before), patience).await
+                self.settle_detach(task, number, &inheritance(table, partition).that_were_there(before)).await
             }
         }
     }
 
     async fn settle_index(
         &mut self,
+        task: &Task<'_>,
+        number: usize,
         definition: &IndexDefinition,
         before: &Value,
-        patience: Duration,
     ) -> Result<Settled, Fault> {
         let mut condition = not_among(before, "indexes");
         if let Some(name) = &definition.name {
@@ -134,7 +142,7 @@ impl Engine {
             if alike == Some(false) {
                 continue;
             }
-            if index.valid || !self.drop_invalid(&index, patience).await? {
+            if index.valid || !self.drop_invalid(task, number, &index).await? {
                 settled = if alike.is_some() { Settled::Done } else { Settled::InDoubt };
             }
         }
@@ -188,7 +196,7 @@ impl Engine {
 
     /// REINDEX CONCURRENTLY builds beside the old index, under its name with _ccnew or _ccold behind it. Those of TOAST
     /// tables are nobody's to lock or to drop: the server passes over them when it is run again.
-    async fn drop_leftovers(&mut self, before: &Value, patience: Duration) -> Result<Settled, Fault> {
+    async fn drop_leftovers(&mut self, task: &Task<'_>, number: usize, before: &Value) -> Result<Settled, Fault> {
         let sql = format!(
             "{INDEX} WHERE NOT i.indisvalid AND c.relname ~ '_cc(new|old)[0-9]*$' AND t.relkind <> 't' AND {}",
             not_among(before, "invalid")
@@ -196,7 +204,7 @@ impl Engine {
         let left: Vec<_> = self.try_query(sql).await?.iter().map(index).collect();
         let mut settled = Settled::NotDone;
         for index in &left {
-            match self.drop_invalid(index, patience).await {
+            match self.drop_invalid(task, number, index).await {
                 Ok(_) => {}
                 // It may be of somebody else's REINDEX, and is in the way of nothing.
                 Err(Fault::Server(error)) => {
@@ -211,7 +219,7 @@ impl Engine {
 
     /// Drops an invalid index. Not dropped, so false, when it is valid after all: somebody was still building it, which
     /// the lock that a build holds on the table tells.
-    async fn drop_invalid(&mut self, index: &Index, patience: Duration) -> Result<bool, Fault> {
+    async fn drop_invalid(&mut self, task: &Task<'_>, number: usize, index: &Index) -> Result<bool, Fault> {
         let lock = match index.materialized {
             // LOCK refuses it. This takes the same lock, and is rolled back.
             true => format!("COMMENT ON MATERIALIZED VIEW {} IS NULL", index.table),
@@ -235,11 +243,26 @@ impl Engine {
             return Ok(false);
         }
         tracing::info!(index = index.name, "an invalid index is dropped");
-        self.patiently(format!("DROP INDEX CONCURRENTLY IF EXISTS {}", index.name), patience).await?;
+        let limit = Limit::patient(self, task);
+        self.mend(task, number, format!("DROP INDEX CONCURRENTLY IF EXISTS {}", index.name), limit).await?;
         Ok(true)
     }
 
-    async fn settle_detach(&mut self, inheritance: &Rows, patience: Duration) -> Result<Settled, Fault> {
+    /// An index whose drop was cut short serves no query any more, and is written to all the same.
+    async fn settle_drop(&mut self, indexes: Rows) -> Result<Settled, Fault> {
+        let sql = format!(
+            "SELECT bool_or(NOT i.indisvalid)::text FROM pg_catalog.pg_index i WHERE i.indexrelid IN (SELECT {} FROM {indexes}) \
+             HAVING count(*) > 0",
+            indexes.key
+        );
+        Ok(match self.try_query(sql).await?.first() {
+            None => Settled::Done,
+            Some(row) if text(row, 0) == "true" => Settled::Left,
+            Some(_) => Settled::NotDone,
+        })
+    }
+
+    async fn settle_detach(&mut self, task: &Task<'_>, number: usize, inheritance: &Rows) -> Result<Settled, Fault> {
         let sql = format!(
             "SELECT i.inhdetachpending::text, i.inhparent::pg_catalog.regclass::text, \
              i.inhrelid::pg_catalog.regclass::text FROM {inheritance}"
@@ -249,10 +272,28 @@ impl Engine {
             None => Ok(Settled::Done),
             Some(row) if text(row, 0) == "true" => {
                 let (table, partition) = (text(row, 1), text(row, 2));
-                self.patiently(format!("ALTER TABLE {table} DETACH PARTITION {partition} FINALIZE"), patience).await?;
+                // It locks readers of the partition out. Who asks again, pauses before.
+                let limit = Limit::of_try(self, task);
+                let sql = format!("ALTER TABLE {table} DETACH PARTITION {partition} FINALIZE");
+                self.mend(task, number, sql, limit).await?;
                 Ok(Settled::Done)
             }
             Some(_) => Ok(Settled::NotDone),
+        }
+    }
+
+    /// Runs what puts something right as the statement itself would be run: with a look from beside it, within these limits.
+    async fn mend(&mut self, task: &Task<'_>, number: usize, sql: String, limit: Limit) -> Result<(), Fault> {
+        let lock_timeout = limit.any.as_millis().clamp(1, i32::MAX as u128);
+        self.try_query(format!("SET lock_timeout = {lock_timeout};SET statement_timeout = 0")).await?;
+        match self.send(&Message::own(sql), task, 0, number, limit).await {
+            Sent::Done | Sent::NoRow => Ok(()),
+            Sent::Failed { fault, .. } => {
+                if matches!(fault, Fault::Lost { .. }) {
+                    self.drop_session();
+                }
+                Err(fault)
+            }
         }
     }
 

@@ -11,11 +11,13 @@ use std::time::Duration;
 
 use sqlx::postgres::PgConnection;
 
+use super::attempt::Task;
 use super::blocker::{Blocker, Deed, question};
 use super::cancel::cancel;
 use super::connect::open;
+use super::engine::Engine;
 use super::quote::Path;
-use super::retry::Waits;
+use super::retry::{self, Waits};
 use super::session::{Backend, Fault, Row, as_login, query, text};
 use super::target::Target;
 
@@ -38,8 +40,31 @@ pub(super) struct Look {
     pub blockers: Vec<Blocker>,
     /// How far the statement is, in words.
     pub progress: Option<String>,
-    /// It has waited for locks longer than it may, in all, while others queue behind it: what it runs is cancelled.
-    pub too_long: bool,
+    /// It has waited for locks for longer than this, which is all that it may: what it runs is cancelled.
+    pub too_long: Option<Duration>,
+}
+
+/// How long a message may wait for locks in all.
+#[derive(Clone, Copy)]
+pub(super) struct Limit {
+    /// For locks of any kind, and for others' transactions to end.
+    pub any: Duration,
+    /// For those behind which others queue who only read and write.
+    pub exclusive: Duration,
+}
+
+impl Limit {
+    /// Of a try at what locks others out.
+    pub fn of_try(engine: &Engine, task: &Task<'_>) -> Self {
+        let limit = retry::limit(task.attempt, &engine.target.locks, engine.deadlock_timeout);
+        Self { any: limit, exclusive: limit }
+    }
+
+    /// Of a try at what waits long without holding others up.
+    pub fn patient(engine: &Engine, task: &Task<'_>) -> Self {
+        let limit = Self::of_try(engine, task);
+        Self { any: limit.any.max(task.patience.left()), ..limit }
+    }
 }
 
 /// The connection beside a script's. It asks as the login, never as the role that migrates: pg_cancel_backend would then be
@@ -49,8 +74,9 @@ pub(super) struct Watch<'a> {
     application: &'a str,
     backend: &'a Backend,
     patience: Duration,
-    limit: Duration,
+    limit: Limit,
     waits: Waits,
+    exclusive_waits: Waits,
     deeds: &'a Mutex<Vec<Deed>>,
     /// Sessions that something was done to.
     dealt_with: Vec<(i32, Option<String>)>,
@@ -58,18 +84,28 @@ pub(super) struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    /// For try `attempt` (from 1), which may wait for locks for `limit` in all. What is done to blockers is added to `deeds`.
+    /// For try `attempt` (from 1). What is done to blockers is added to `deeds`.
     pub fn new(
         target: &'a Target,
         application: &'a str,
         backend: &'a Backend,
         attempt: u32,
-        limit: Duration,
+        limit: Limit,
         deeds: &'a Mutex<Vec<Deed>>,
     ) -> Self {
         let patience = if attempt > 1 { PATIENCE_AGAIN } else { PATIENCE };
-        let (waits, dealt_with) = (Waits::default(), Vec::new());
-        Self { target, application, backend, patience, limit, waits, deeds, dealt_with, connection: None }
+        Self {
+            target,
+            application,
+            backend,
+            patience,
+            limit,
+            waits: Waits::default(),
+            exclusive_waits: Waits::default(),
+            deeds,
+            dealt_with: Vec::new(),
+            connection: None,
+        }
     }
 
     /// Looks now and then, and tells `saw`. Ends only when the session is gone from the server: nothing more can come.
@@ -80,13 +116,13 @@ impl<'a> Watch<'a> {
             let mut pause = EVERY;
             // Whatever goes wrong beside the script is no reason to disturb it.
             match self.look().await {
-                Ok(Some((look, waited))) => {
+                Ok(Some((look, left))) => {
                     gone = false;
                     let too_long = look.too_long;
                     saw(look);
                     match too_long {
-                        true => drop(self.ask(cancel(self.backend)).await),
-                        false => pause = pause.min(self.limit.saturating_sub(waited) + Duration::from_millis(5)),
+                        Some(_) => drop(self.ask(cancel(self.backend)).await),
+                        None => pause = pause.min(left + Duration::from_millis(5)),
                     }
                 }
                 // Once may be its last answer on the way to us.
@@ -116,7 +152,7 @@ impl<'a> Watch<'a> {
         answer
     }
 
-    /// What there is to see, and how long it has waited in all. None: the session is gone.
+    /// What there is to see, and for how long it may still wait. None: the session is gone.
     async fn look(&mut self) -> Result<Option<(Look, Duration)>, Fault> {
         let rows = self.ask(as_login(&question(&self.backend.is_it()))).await?;
         let Some(first) = rows.first() else { return Ok(None) };
@@ -134,10 +170,17 @@ impl<'a> Watch<'a> {
             }
         }
         // waitstart is set a moment late: then it counts as no wait.
-        let waited = self.waits.in_all(Duration::from_millis(text(first, 9).parse().unwrap_or_default()));
+        let now = Duration::from_millis(text(first, 9).parse().unwrap_or_default());
+        let exclusive_now = if text(first, 17) == "true" { now } else { Duration::ZERO };
+        let all = [
+            (self.waits.in_all(now), self.limit.any),
+            (self.exclusive_waits.in_all(exclusive_now), self.limit.exclusive),
+        ];
+        let too_long = all.iter().find(|(waited, limit)| waited > limit).map(|(_, limit)| *limit);
+        let left = all.iter().map(|(waited, limit)| limit.saturating_sub(*waited)).min().unwrap_or_default();
         let statement = statement_of(text(first, 0));
         let progress = first.get(15).cloned().flatten();
-        Ok(Some((Look { statement, blockers, progress, too_long: waited > self.limit }, waited)))
+        Ok(Some((Look { statement, blockers, progress, too_long }, left)))
     }
 
     /// Does to a blocker what the policy says. That it is not allowed is told, and nothing else changes.

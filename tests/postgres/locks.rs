@@ -114,6 +114,7 @@ async fn stops_and_shows_the_blocker(database: &TestDatabase) {
     assert_eq!(error.reason(), Reason::LockTimeout, "{error}");
     let failure = error.failure();
     assert_eq!((failure.line, failure.sql_state.as_deref()), (Some(2), Some("55P03")));
+    assert!(failure.message.contains("after 100 ms of waiting for locks"), "{failure:?}");
 
     let seen = seen.into_inner().unwrap();
     let blocker = seen.first().expect("a blocker was seen");

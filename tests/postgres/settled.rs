@@ -14,7 +14,7 @@ use crate::support::postgres::{Postgres, TestDatabase};
 use crate::support::{SOON, eventually};
 
 /// A database with these objects, owned by the role that migrates.
-async fn with(setup: &str) -> TestDatabase {
+pub async fn with(setup: &str) -> TestDatabase {
     let database = Postgres::shared().database().await;
     let mut owner = database.owner().await;
     sqlx::raw_sql(sqlx::AssertSqlSafe(setup)).execute(&mut owner).await.unwrap();
@@ -22,7 +22,7 @@ async fn with(setup: &str) -> TestDatabase {
 }
 
 /// Begins a script whose statement waits for what this holds, and loses its session there.
-async fn lose(database: &TestDatabase, files: &[(&str, &str)], hold: &str) {
+pub async fn lose(database: &TestDatabase, files: &[(&str, &str)], hold: &str) {
     let mut old = database.superuser().await;
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!("BEGIN; {hold}"))).execute(&mut old).await.unwrap();
     let mut died = engine(database).await;
