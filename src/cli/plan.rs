@@ -9,7 +9,7 @@ use super::source::Folder;
 use super::summary::{self, HoldSummary, ScriptSummary};
 use super::target::{Database, LockOptions, PlanOptions};
 use crate::plan::{Ledger, Plan as Planned, plan};
-use crate::postgres::Engine;
+use crate::postgres::{Begun, Engine};
 
 /// Show what would be applied, and change nothing.
 ///
@@ -46,6 +46,8 @@ struct Document {
     description: Option<String>,
     target: String,
     pending: usize,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    begun: Vec<Begun>,
     plan: Vec<ScriptSummary>,
     baseline: Vec<ScriptSummary>,
     hash: String,
@@ -63,13 +65,14 @@ impl Plan {
             let ledger = engine.ledger().await?;
             Ok((engine, ledger))
         };
-        let (history, (engine, ledger)) = self.folder.read_beside(look).await?;
+        let (history, (mut engine, ledger)) = self.folder.read_beside(look).await?;
         let policy = self.options.policy(&self.database);
         let planned = plan(&history, &ledger, &policy)
             .map_err(|refusal| session::refused(&engine, &ledger, &history, refusal))?;
         let (baseline, pending) = summary::scripts(&planned, policy.transaction);
+        let begun = engine.begun().await?;
         let text = match self.output {
-            Format::Table => table(&engine, &ledger, &planned, &baseline, &pending),
+            Format::Table => table(&engine, &ledger, &planned, &begun, &baseline, &pending),
             format => {
                 let document = Document {
                     database: engine.identity().database.clone(),
@@ -78,6 +81,7 @@ impl Plan {
                     description: planned.from_description.clone(),
                     target: planned.to.to_string(),
                     pending: pending.len(),
+                    begun,
                     plan: pending,
                     baseline,
                     hash: planned.hash.to_string(),
@@ -98,12 +102,16 @@ fn table(
     engine: &Engine,
     ledger: &Ledger,
     planned: &Planned,
+    begun: &[Begun],
     baseline: &[ScriptSummary],
     pending: &[ScriptSummary],
 ) -> String {
     let rows: Vec<_> = baseline.iter().chain(pending).map(ScriptSummary::row).collect();
     let mut text = format!("{}; {}\n", session::place(engine, ledger), summary::what(planned));
     text.push_str(&output::table(None, &rows, "  "));
+    for script in begun {
+        text.push_str(&output::printable(&format!("Begun: {}.\n", summary::begun(script))));
+    }
     if let Some(hold) = ledger.hold.as_ref().filter(|_| !planned.is_done()) {
         text.push_str(&told_hold(hold, &planned.hash));
     }

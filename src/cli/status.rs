@@ -207,10 +207,7 @@ fn table(
         },
     );
     for script in begun {
-        let unsettled =
-            script.unsettled.map(|number| format!("; statement {number} runs, or what became of it is not known"));
-        let done = count(script.done, "statement");
-        say("begun", format!("{}, {done} done{}", script.file, unsettled.unwrap_or_default()));
+        say("begun", summary::begun(script));
     }
     if let Some(text) = &ahead.text {
         say("folder", text.clone());

@@ -61,7 +61,7 @@ async fn a_status_says_where_the_database_is_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_status_says_of_a_script_that_is_begun_how_far_it_is() {
+async fn a_status_and_a_plan_say_of_a_script_that_is_begun_how_far_it_is() {
     let script = |last| {
         format!("-- belay: no-transaction\nSET lock_timeout = 0;\nCREATE TABLE u (a int);\nSELECT 1;\n{last};\n")
     };
@@ -76,12 +76,17 @@ async fn a_status_says_of_a_script_that_is_begun_how_far_it_is() {
     {
         assert!(said.contains(words), "{words}: {said}");
     }
+    let plan = bench.run(&["plan", "-o", "json"]).is(0).document();
+    assert_eq!((&plan["begun"], &plan["pending"]), (&begun(), &1.into()));
+    let said = bench.run(&["plan"]).is(0).out;
+    assert!(said.contains("\nBegun: 001_u.sql, 1 statement done; statement 3 runs, or what"), "{said}");
 
     bench.run(&["repair", "--statement", "001:3=done", "--yes"]).is(0);
     bench.folder.write("001_u.sql", script("SELECT 2"));
     bench.run(&["apply"]).is(0);
     assert_eq!(begun(), serde_json::Value::Null);
     assert!(!bench.run(&["status"]).is(0).out.contains("begun"));
+    assert_eq!(bench.run(&["plan", "-o", "json"]).is(0).document()["begun"], serde_json::Value::Null);
 }
 
 #[tokio::test]
