@@ -41,8 +41,8 @@ async fn apply_and(engine: &mut Engine, mode: TransactionMode, then: impl AsyncF
         early = &mut apply => panic!("it did not wait at the gate: {early:?}"),
         () = at_gate.notified() => {}
     }
-    let (applied, ()) = tokio::join!(apply, then());
-    applied
+    let both = async { tokio::join!(apply, then()) };
+    tokio::time::timeout(4 * SOON, both).await.expect("it ends").0
 }
 
 #[tokio::test]
