@@ -22,11 +22,11 @@ pub enum Exit {
 pub const HELP: &str = "\
 Exit codes:
   0    done, or nothing to do
-  1    refused or failed: the message says what to change; no script is half applied
+  1    refused or failed: the message says what to change, and what is applied
   2    wrong arguments
   3    something is to be done, and was only shown (plan --exit-code, status --exit-code, repair without --yes)
   4    not now: the server, its advisory lock or a script's locks were not to be had in time; try again
-  130  interrupted: cancelled on the server, and rolled back";
+  130  interrupted: cancelled on the server; the message says what is applied";
 
 impl Exit {
     /// The number.

@@ -12,8 +12,9 @@ use super::engine::Engine;
 use super::error::{ApplyError, PostgresError};
 use super::failure::split_transaction;
 use super::message::script_values;
+use super::quote::Literal;
 use super::retry::Patience;
-use super::session::{Backend, Fault, NOT_UNDERSTOOD, text};
+use super::session::{Backend, Fault, comes_again, text};
 use super::sqlstate::{self, NOT_IN_ENCODING, Retry};
 use super::{outside, retry};
 use crate::api::TransactionMode;
@@ -101,6 +102,8 @@ impl Engine {
                 run: &run,
                 attempt: 1,
                 patience: Patience::new(self.target.locks.retry_for),
+                hurried: false,
+                watched: true,
                 progress,
                 cancel,
             };
@@ -110,7 +113,7 @@ impl Engine {
                     let is_begun =
                         |script: &PlannedScript| begun.iter().any(|number| number == script.version.number());
                     if let Some(at) = together.iter().position(is_begun) {
-                        return Err(Task { scripts: &together[at..], ..task }.edited_halfway(0));
+                        return Err(Task { scripts: &together[at..], ..task }.edited_halfway(0, true));
                     }
                     self.apply_one(task).await?;
                 }
@@ -123,8 +126,8 @@ impl Engine {
     async fn apply_statements(&mut self, task: Task<'_>) -> Result<(), ApplyError> {
         let script = &task.scripts[0];
         let recorded = self.recorded(script).await?;
-        if let Err(number) = outside::agree(script, &recorded) {
-            return Err(task.edited_halfway(number));
+        if let Err((number, done)) = outside::agree(script, &recorded) {
+            return Err(task.edited_halfway(number, done));
         }
         if recorded.is_empty() {
             self.try_row(&task).await?;
@@ -159,13 +162,23 @@ impl Engine {
 
     /// The server's time, how many scripts the ledger has, and the numbers of those that were begun statement by statement.
     async fn starting_point(&mut self) -> Result<(String, usize, Vec<String>), PostgresError> {
+        // What is lacking later would be found out behind a statement that stays.
+        let rights = [("history", "INSERT"), ("statement", "INSERT"), ("statement", "UPDATE"), ("statement", "DELETE")]
+            .map(|(table, right)| {
+                format!("pg_catalog.has_table_privilege({}, '{right}')", Literal(&self.table(table)))
+            });
         let sql = format!(
-            "SELECT pg_catalog.clock_timestamp()::text, ({}), (SELECT string_agg(DISTINCT s.number::text, ' ') FROM {})",
+            "SELECT pg_catalog.clock_timestamp()::text, ({}), (SELECT string_agg(DISTINCT s.number::text, ' ') FROM {}), \
+             ({})::text",
             self.count_of_rows(),
             self.begun_statements(),
+            rights.join(" AND "),
         );
         let rows = self.query("looking at the ledger", sql).await?;
         let Some(row) = rows.first() else { return Err(self.damaged("it gave no answer".into())) };
+        if text(row, 3) != "true" {
+            return Err(self.may_not_use_ledger().await);
+        }
         let begun = text(row, 2).split_whitespace().map(str::to_owned).collect();
         Ok((text(row, 0).to_owned(), text(row, 1).parse().unwrap_or_default(), begun))
     }
@@ -197,20 +210,27 @@ impl Engine {
                 Outcome::Committed => return Ok(()),
                 Outcome::Cancelled { script } => return Err(self.cancelled(&task, script).await),
                 Outcome::InDoubt { statement } => return Err(task.in_doubt(statement)),
+                Outcome::Stopped(error) => return Err(error.into()),
                 Outcome::NotOurs { script, split: true } => return Err(split_transaction(&task.scripts[script])),
                 Outcome::NotOurs { .. } => {
                     return Err(PostgresError::LockLost { address: self.target.address.clone() }.into());
                 }
                 // Nothing of it was done: it is what the script is not run in one transaction for.
-                Outcome::Failed(stop) if task.is_refused_in_transaction(&stop) => task.goes_apart(),
+                Outcome::Failed(stop) if task.is_refused_in_transaction(&stop) => {
+                    task.goes_apart();
+                    continue;
+                }
                 // To run it again would do the part of it again that it has committed.
                 Outcome::Failed(stop) if task.commits_itself() => return Err(self.failed(&task, stop).await),
                 // Belay's doing, and no try that counts.
                 Outcome::Failed(stop) if self.was_unprepared(&stop).await => continue,
-                Outcome::Failed(stop) => match sqlstate::retry(&stop.error.sql_state) {
+                Outcome::Failed(stop) => match sqlstate::retry_statement(&stop.error.sql_state) {
                     Retry::No => return Err(self.failed(&task, stop).await),
                     Retry::Locks => {
                         let pause = retry::lock_pause(task.attempt, rand::random());
+                        if task.cancel.is_cancelled() {
+                            return Err(self.cancelled(&task, stop.script).await);
+                        }
                         if !task.patience.lasts(pause) {
                             return Err(self.locks_failed(&task, stop).await);
                         }
@@ -249,7 +269,7 @@ impl Engine {
                     losses += 1;
                     let pause = retry::reconnect_pause(losses, rand::random());
                     // Once may happen to a script that takes longer than is tried; again, and it may be the script's doing.
-                    if losses > 1 && (why == NOT_UNDERSTOOD || !task.patience.lasts(pause)) {
+                    if losses > 1 && (comes_again(&why) || !task.patience.lasts(pause)) {
                         return Err(self.lost_again(&task, &why, losses));
                     }
                     if !pause_unless_cancelled(pause, task.cancel).await {

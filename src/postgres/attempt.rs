@@ -14,6 +14,7 @@ use super::cancel::cancel_until_dropped;
 use super::engine::Engine;
 use super::error::PostgresError;
 use super::failpoint;
+use super::ledger_text::occurrences;
 use super::message::{Copy, Message, Part, Piece, Place, Sql, Try};
 use super::notice;
 use super::quote::{Ident, Literal};
@@ -42,6 +43,8 @@ pub(super) enum Outcome {
     NotOurs { script: usize, split: bool },
     /// Whether this statement (from 0), which was begun, is done, only a person can tell.
     InDoubt { statement: usize },
+    /// By something that is not the script's.
+    Stopped(PostgresError),
     /// The connection was lost. `committing`: the COMMIT was on its way.
     Lost { why: String, committing: bool },
 }
@@ -53,6 +56,15 @@ pub(super) struct Stop {
     pub script: usize,
     pub place: StopPlace,
     pub error: ServerError,
+}
+
+impl From<PostgresError> for Outcome {
+    fn from(error: PostgresError) -> Self {
+        match error {
+            PostgresError::Lost { why, .. } => Self::Lost { why, committing: false },
+            error => Self::Stopped(error),
+        }
+    }
 }
 
 impl Stop {
@@ -102,15 +114,12 @@ pub(super) struct Task<'a> {
     pub attempt: u32,
     /// For all its tries.
     pub patience: Patience,
+    /// Somebody waits for it to end: no wait is longer than the patience lasts.
+    pub hurried: bool,
+    /// A second connection is to be had, to look on from.
+    pub watched: bool,
     pub progress: &'a (dyn Fn(Progress<'_>) + Send + Sync),
     pub cancel: &'a CancellationToken,
-}
-
-impl Task<'_> {
-    /// Whether this error is what was asked for.
-    pub fn has_cancelled(&self, error: &ServerError) -> bool {
-        self.cancel.is_cancelled() && error.sql_state == QUERY_CANCELED
-    }
 }
 
 /// What a script's messages came to.
@@ -258,7 +267,10 @@ impl Engine {
                     session.prepared = prepared.or(session.prepared.take());
                 }
                 match rows.first().is_some_and(|row| text(row, 0) == token) {
-                    true => Outcome::Committed,
+                    true => {
+                        self.let_locks_go(task).await;
+                        Outcome::Committed
+                    }
                     false => Outcome::NotOurs { script: last, split: true },
                 }
             }
@@ -282,6 +294,13 @@ impl Engine {
                     }
                 }
             }
+        }
+    }
+
+    /// Rids the session of advisory locks that these scripts may have taken: no setting of the session goes with them.
+    async fn let_locks_go(&mut self, task: &Task<'_>) {
+        if task.scripts.iter().any(|script| occurrences(&script.text, "advisory").next().is_some()) {
+            self.keep_no_other_lock().await;
         }
     }
 
@@ -389,7 +408,7 @@ async fn data(connection: &mut PgConnection, copy: &Copy<'_>) -> Result<(), sqlx
     sink.finish().await.map(|_| ())
 }
 
-/// How a message stopped: because it was asked to, or by the server's own error.
+/// How a message stopped: when it was asked to, or by the server's own error.
 pub(super) fn stopped(
     task: &Task<'_>,
     index: usize,
@@ -397,7 +416,8 @@ pub(super) fn stopped(
     completed: usize,
     error: ServerError,
 ) -> Outcome {
-    match task.has_cancelled(&error) {
+    // Whatever the server says then: a script may say something of its own about a cancel.
+    match task.cancel.is_cancelled() {
         true => Outcome::Cancelled { script: index },
         false => Outcome::Failed(stop(task, index, piece, completed, error)),
     }

@@ -143,8 +143,8 @@ impl Engine {
             [] => (
                 format!("using the ledger in the schema {schema}"),
                 format!(
-                    "GRANT USAGE ON SCHEMA {schema} TO {grantee}; GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA \
-                     {schema} TO {grantee};"
+                    "GRANT USAGE ON SCHEMA {schema} TO {grantee}; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN \
+                     SCHEMA {schema} TO {grantee};"
                 ),
             ),
             tables => (

@@ -17,8 +17,8 @@ impl Engine {
     pub(super) async fn failed(&mut self, task: &Task<'_>, stop: Stop) -> ApplyError {
         let address = self.target.address.clone();
         match stop.place {
-            // Belay's own statements: not the script's fault.
-            StopPlace::Before => {
+            // Belay's own statements: not the script's fault. But a statement's, where they put right what it left.
+            StopPlace::Before if !matches!(task.unit, Unit::Statement { .. }) => {
                 PostgresError::Server { address, doing: "preparing the transaction", error: Box::new(stop.error) }
                     .into()
             }
@@ -74,7 +74,7 @@ fn failure(task: &Task<'_>, stop: &Stop, reason: Reason, left: &str) -> Failure 
     let (mut line, mut column, mut number, mut command) = (None, None, None, None);
     let at = match (stop.place, task.unit) {
         (StopPlace::Script { statement, character }, _) => Some((statement, character)),
-        (StopPlace::Before, Unit::Statement { number, .. }) => Some((number, None)),
+        (_, Unit::Statement { number, .. }) => Some((number, None)),
         _ => None,
     };
     if let Some((statement, character)) = at {
@@ -88,15 +88,16 @@ fn failure(task: &Task<'_>, stop: &Stop, reason: Reason, left: &str) -> Failure 
         number = Some(statement as i64 + 1);
         command = running.map(|statement| statement.command.clone());
     }
-    let place = match (stop.place, line, column) {
-        (StopPlace::Constraints, ..) => match &stop.error.constraint {
-            Some(constraint) => format!(", deferred constraint {constraint:?}"),
-            None => ", deferred constraint".to_owned(),
-        },
-        (StopPlace::Commit, ..) => ", COMMIT".to_owned(),
-        (_, Some(line), Some(column)) => format!(", line {line}, column {column}"),
+    let mut place = match (line, column) {
+        (Some(line), Some(column)) => format!(", line {line}, column {column}"),
         _ => String::new(),
     };
+    match (stop.place, &stop.error.constraint) {
+        (StopPlace::Constraints, Some(constraint)) => place.push_str(&format!(", deferred constraint {constraint:?}")),
+        (StopPlace::Constraints, None) => place.push_str(", deferred constraint"),
+        (StopPlace::Commit, _) => place.push_str(", COMMIT"),
+        _ => {}
+    }
     let tries = match task.attempt {
         1 => String::new(),
         attempts => format!(", after {attempts} tries"),
@@ -139,7 +140,8 @@ impl Task<'_> {
                 let before = before
                     .then(|| format!("The statements of {version} before this one are applied, and are not run again"));
                 let own = match (begun, self.commits_itself()) {
-                    (true, _) => Some("this statement was begun, and the next run finds out what became of it"),
+                    (true, false) => Some("this statement was begun, and the next run finds out what became of it"),
+                    (true, true) => Some("this statement was begun, and nothing tells whether it is done"),
                     (false, true) => Some("what this statement has committed by itself stays"),
                     (false, false) => None,
                 };
@@ -168,9 +170,21 @@ impl Task<'_> {
         )
     }
 
-    /// What an earlier run did of this script is not what the script says now.
-    pub(super) fn edited_halfway(&self, number: usize) -> ApplyError {
+    /// What an earlier run did of this script, or only began, is not what the script says now.
+    pub(super) fn edited_halfway(&self, number: usize, done: bool) -> ApplyError {
         let script = &self.scripts[0];
+        if !done {
+            return self.doubt(
+                number,
+                format!(
+                    "the script was edited at its statement {number}, which was begun outside a transaction, and is not settled. Put it \
+                     back as it was, and the next run settles it; or, if nothing of it is left in the database, say so: belay repair \
+                     --statement {}:{number}=undone --yes",
+                    script.version,
+                    number = number + 1,
+                ),
+            );
+        }
         self.doubt(
             number,
             format!(

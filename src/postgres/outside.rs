@@ -70,7 +70,7 @@ impl Engine {
                 Outcome::Lost { why, committing: false }
             }
             Fault::Server(error) => {
-                let outcome = match task.has_cancelled(&error) {
+                let outcome = match task.cancel.is_cancelled() {
                     true => Outcome::Cancelled { script: 0 },
                     false => Outcome::Failed(Stop { script: 0, place: StopPlace::Before, error: *error }),
                 };
@@ -83,13 +83,7 @@ impl Engine {
     async fn enter(&mut self, task: &Task<'_>, number: usize) -> Result<Option<Outcome>, Fault> {
         let script = &task.scripts[0];
         let mut settings = self.script_settings(task.attempt);
-        if script.statements.get(number).is_some_and(|next| next.class.is_patient()) {
-            // A watch beside it counts all its waits. This ends a wait if there is no room for a second connection.
-            settings.push(lock_timeout(Limit::patient(self, task).any));
-        } else if task.commits_itself() {
-            // It has one try.
-            settings.push(lock_timeout(retry::longest_lock_timeout(&self.target.locks, self.deadlock_timeout)));
-        }
+        settings.extend(self.longest_wait(task, number).map(lock_timeout));
         settings.push(mark(&self.application, number));
         self.try_query(settings.join(";")).await?;
         for earlier in script.set_up(number) {
@@ -102,7 +96,29 @@ impl Engine {
                 Err(lost) => return Err(lost),
             }
         }
+        if let Some(most) = self.longest_wait(task, number) {
+            // Unless the script has set less.
+            let most = milliseconds(most);
+            let sql = format!(
+                "SELECT pg_catalog.set_config(name, CASE WHEN setting::pg_catalog.int4 OPERATOR(pg_catalog.>) 0 THEN \
+                 least(setting::pg_catalog.int4, {most}) ELSE {most} END::pg_catalog.text, false) \
+                 FROM pg_catalog.pg_settings WHERE name OPERATOR(pg_catalog.=) 'lock_timeout'"
+            );
+            self.try_query(sql).await?;
+        }
         Ok(None)
+    }
+
+    /// The most that each wait for a lock may take of a statement that is sent apart, where that is more than a try's step. A watch
+    /// beside it counts all its waits; this holds also if there is no room for a second connection, and whatever the script SETs.
+    fn longest_wait(&self, task: &Task<'_>, number: usize) -> Option<Duration> {
+        let patient = task.scripts[0].statements.get(number).is_some_and(|next| next.class.is_patient());
+        match (patient, task.commits_itself()) {
+            (true, _) => Some(Limit::patient(self, task).any),
+            // It has one try.
+            (false, true) => Some(retry::longest_lock_timeout(&self.target.locks, self.deadlock_timeout)),
+            (false, false) => None,
+        }
     }
 
     async fn attempt_in_transaction(&mut self, task: &Task<'_>, number: usize) -> Result<Outcome, Fault> {
@@ -129,7 +145,8 @@ impl Engine {
     /// As with a script's transaction: COMMIT alone, and the row read back.
     async fn commit_statement(&mut self, task: &Task<'_>, number: usize) -> Result<Outcome, Fault> {
         failpoint::pass("before-statement-commit").await;
-        match self.try_query("COMMIT".to_owned()).await {
+        // What it listens to would come unasked.
+        match self.try_query("COMMIT;UNLISTEN *".to_owned()).await {
             Ok(_) => {}
             Err(Fault::Lost { why }) => return Ok(Outcome::Lost { why, committing: true }),
             Err(Fault::Server(error)) => {
@@ -149,7 +166,13 @@ impl Engine {
         let script = &task.scripts[0];
         let statement = &script.statements[number];
         let settle = settle_of(statement);
-        let begun = self.begun_before(task, number).await?;
+        let locks_others_out = matches!(settle, Settle::Detach { .. } | Settle::Reindex | Settle::Repeat);
+        let watched = !(locks_others_out && statement.class.is_patient()) || self.is_room_beside().await;
+        let task = &Task { watched, ..*task };
+        let begun = match self.begun_before(task, number).await {
+            Ok(begun) => begun,
+            Err(error) => return Ok(error.into()),
+        };
         if let Some(outcome) = self.enter(task, number).await? {
             return Ok(outcome);
         }
@@ -162,6 +185,9 @@ impl Engine {
             }
         }
         let way = self.clear_the_way(task, number, &settle).await?;
+        if task.cancel.is_cancelled() {
+            return Ok(Outcome::Cancelled { script: 0 });
+        }
         // The way may have been long, and other settings were needed on it.
         if let Some(outcome) = self.enter(task, number).await? {
             return Ok(outcome);
@@ -184,7 +210,7 @@ impl Engine {
         let limit = match (statement.class.is_patient(), &settle) {
             (true, _) => Limit::patient(self, task),
             // What commits by itself waits many times over, and lets go each time.
-            (false, Settle::Unknown) => Limit { any: task.patience.left(), exclusive: task.patience.left() },
+            (false, Settle::Unknown) => Limit::at_most(task.patience.left()),
             (false, _) => Limit::of_try(self, task),
         };
         match self.send(&message, task, 0, number, limit).await {
@@ -205,11 +231,9 @@ impl Engine {
     }
 
     /// The row that an earlier try has left, of this run or of one that died.
-    async fn begun_before(&mut self, task: &Task<'_>, number: usize) -> Result<Option<Recorded>, Fault> {
-        match self.recorded(&task.scripts[0]).await {
-            Ok(rows) => Ok(rows.into_iter().find(|row| row.number == number && !row.done)),
-            Err(error) => Err(Fault::Lost { why: error.to_string() }),
-        }
+    async fn begun_before(&mut self, task: &Task<'_>, number: usize) -> Result<Option<Recorded>, PostgresError> {
+        let rows = self.recorded(&task.scripts[0]).await?;
+        Ok(rows.into_iter().find(|row| row.number == number && !row.done))
     }
 
     /// Puts away what earlier tries have left, now that the statement is done; which it is also if this cannot be.
@@ -242,16 +266,21 @@ impl Engine {
     ) -> Result<Outcome, Fault> {
         let script = &task.scripts[0];
         let never = CancellationToken::new();
-        let (patience, cancel) = match ended {
-            Outcome::Cancelled { .. } => (TIDYING, &never),
+        let tidying = match ended {
+            // Part of it may be there: it is not to be run again by itself.
+            Outcome::Cancelled { .. } if *settle == Settle::Unknown => return Ok(ended),
+            Outcome::Cancelled { .. } => {
+                Task { patience: Patience::new(TIDYING), hurried: true, cancel: &never, ..*task }
+            }
             // What the statement waited for, this may wait for too.
-            _ => (self.target.locks.retry_for, task.cancel),
+            _ => Task { patience: Patience::new(self.target.locks.retry_for), ..*task },
         };
-        let tidying = Task { patience: Patience::new(patience), cancel, ..*task };
         if let Some(outcome) = self.enter(&tidying, number).await? {
             return Ok(outcome);
         }
         let settled = match self.settle(&tidying, number, settle, before).await {
+            // With its error the server has taken it back: one that is there is somebody else's.
+            Ok(_) if matches!(settle, Settle::Create(..)) => Settled::NotDone,
             Ok(settled) => settled,
             Err(lost @ Fault::Lost { .. }) => return Err(lost),
             Err(Fault::Server(error)) => {
@@ -270,7 +299,11 @@ impl Engine {
             Settled::Left => Ok(ended),
             Settled::NotDone | Settled::InDoubt => match self.withdraw(script, number).await {
                 Ok(()) => Ok(ended),
-                Err(error) => Err(Fault::Lost { why: error.to_string() }),
+                Err(PostgresError::Lost { why, .. }) => Err(Fault::Lost { why }),
+                Err(error) => {
+                    tracing::warn!(script = script.file_name, statement = number + 1, "its row stays: {error}");
+                    Ok(ended)
+                }
             },
         }
     }
@@ -342,17 +375,25 @@ impl Engine {
     }
 }
 
+/// Of a lock_timeout, for which 0 is to wait for ever.
+pub(super) fn milliseconds(most: Duration) -> u128 {
+    most.as_millis().clamp(1, i32::MAX as u128)
+}
+
 /// The most that each wait for a lock may take.
 fn lock_timeout(most: Duration) -> String {
-    format!("SET lock_timeout = {}", most.as_millis().min(i32::MAX as u128))
+    format!("SET lock_timeout = {}", milliseconds(most))
 }
 
 /// Whether what the ledger has of a script's statements is the beginning of the script as it is now.
-pub(super) fn agree(script: &Script, rows: &[Recorded]) -> Result<(), usize> {
+///
+/// # Errors
+/// The first statement (from 0) that is not, and whether it is done, and not only begun.
+pub(super) fn agree(script: &Script, rows: &[Recorded]) -> Result<(), (usize, bool)> {
     for row in rows {
         let same = script.statements.get(row.number).is_some_and(|now| checksum(script, now) == row.checksum);
         if !same {
-            return Err(row.number);
+            return Err((row.number, row.done));
         }
     }
     let last = rows.iter().map(|row| row.number).max();
@@ -362,5 +403,5 @@ pub(super) fn agree(script: &Script, rows: &[Recorded]) -> Result<(), usize> {
         .enumerate()
         .take(last.unwrap_or_default())
         .find(|(number, statement)| !statement.sets_session() && !rows.iter().any(|row| row.number == *number));
-    skipped.map_or(Ok(()), |(number, _)| Err(number))
+    skipped.map_or(Ok(()), |(number, _)| Err((number, true)))
 }

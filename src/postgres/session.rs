@@ -45,7 +45,12 @@ impl Fault {
 }
 
 /// Why a session is given up whose server says what the driver does not know. It would say so again.
-pub(super) const NOT_UNDERSTOOD: &str = "the answer was not understood";
+const NOT_UNDERSTOOD: &str = "the answer was not understood";
+
+/// Whether a session that was lost so will be lost so again: by what its script does, or by the transaction_timeout that it sets.
+pub(super) fn comes_again(why: &str) -> bool {
+    why == NOT_UNDERSTOOD || why.ends_with("(SQLSTATE 25P04)")
+}
 
 /// A connection that works, and who it is at the server.
 pub(super) struct Session {

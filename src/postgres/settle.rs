@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::attempt::{Sent, Task};
 use super::engine::Engine;
 use super::message::Message;
+use super::outside::milliseconds;
 use super::quote::Literal;
 use super::session::{Fault, Row, text};
 use super::sqlstate::{Retry, retry};
@@ -77,7 +78,7 @@ impl Engine {
         };
         let there = self.indexes(definition, &format!("c.relname = {}", folded(name))).await?;
         match there.first() {
-            Some(index) if index.valid => match self.is_defined_so(index, definition).await? {
+            Some(index) if index.valid => match self.is_defined_so(task, index, definition).await? {
                 Some(true) => Ok(Settled::Done),
                 // The server has words for it.
                 Some(false) | None => Ok(Settled::NotDone),
@@ -114,10 +115,8 @@ impl Engine {
             Settle::DropIndexes(_) | Settle::Drop(..) | Settle::Detach { .. } if was_there == Some(false) => {
                 Ok(Settled::NotDone)
             }
-            Settle::DropIndexes(names) => self.settle_drop(of_indexes_named(names).that_were_there(before)).await,
-            Settle::Drop(object, name) => {
-                self.is_gone(of_name(*object, name).that_were_there(before)).await.map(done_if)
-            }
+            Settle::DropIndexes(names) => self.settle_drop(of_indexes_named(names), before).await,
+            Settle::Drop(object, name) => self.settle_drop(of_name(*object, name), before).await,
             Settle::Detach { table, partition } => {
                 self.settle_detach(task, number, &inheritance(table, partition).that_were_there(before)).await
             }
@@ -137,7 +136,7 @@ impl Engine {
         }
         let mut settled = Settled::NotDone;
         for index in self.indexes(definition, &condition).await? {
-            let alike = self.is_defined_so(&index, definition).await?;
+            let alike = self.is_defined_so(task, &index, definition).await?;
             // Somebody else's, made meanwhile. Where that is not known, one that is invalid goes all the same: it serves nobody.
             if alike == Some(false) {
                 continue;
@@ -157,7 +156,12 @@ impl Engine {
 
     /// Whether an index is what a definition asks for: the server builds the definition on an empty table that is like the
     /// other one, and shows both. None: it does not build it, for want of the right to temporary tables, say.
-    async fn is_defined_so(&mut self, index: &Index, definition: &IndexDefinition) -> Result<Option<bool>, Fault> {
+    async fn is_defined_so(
+        &mut self,
+        task: &Task<'_>,
+        index: &Index,
+        definition: &IndexDefinition,
+    ) -> Result<Option<bool>, Fault> {
         let unique = if definition.unique { "UNIQUE " } else { "" };
         // What pg_get_indexdef() says behind the table's name, and whether the index is unique.
         let shown = |index: &str| {
@@ -167,11 +171,11 @@ impl Engine {
             )
         };
         let sql = format!(
-            "BEGIN;SET LOCAL lock_timeout = {lock_timeout};\
+            "BEGIN;SET LOCAL lock_timeout = {lock_timeout};SET LOCAL statement_timeout = 0;\
              CREATE TEMPORARY TABLE belay_like (LIKE {table}) ON COMMIT DROP;\
              CREATE {unique}INDEX belay_like_index ON pg_temp.belay_like {rest}\n;\
              {one};{other};ROLLBACK",
-            lock_timeout = self.short_wait(),
+            lock_timeout = milliseconds(Limit::of_try(self, task).any),
             table = definition.table,
             rest = definition.rest,
             one = shown(&Literal(&index.name).to_string()),
@@ -189,9 +193,10 @@ impl Engine {
         }
     }
 
-    /// A lock_timeout in milliseconds, long enough for an autovacuum to give way.
-    fn short_wait(&self) -> u128 {
-        (self.deadlock_timeout + Duration::from_secs(1)).as_millis()
+    /// A wait long enough for an autovacuum to give way.
+    fn short_wait(&self, task: &Task<'_>) -> Limit {
+        let wait = self.deadlock_timeout + Duration::from_secs(1);
+        Limit::at_most(if task.hurried { wait.min(task.patience.left()) } else { wait })
     }
 
     /// REINDEX CONCURRENTLY builds beside the old index, under its name with _ccnew or _ccold behind it. Those of TOAST
@@ -210,6 +215,9 @@ impl Engine {
                 Err(Fault::Server(error)) => {
                     tracing::warn!(index = index.name, "an invalid index could not be dropped: {error}");
                     settled = Settled::Left;
+                    if task.cancel.is_cancelled() || task.patience.left().is_zero() {
+                        break;
+                    }
                 }
                 Err(lost) => return Err(lost),
             }
@@ -225,15 +233,13 @@ impl Engine {
             true => format!("COMMENT ON MATERIALIZED VIEW {} IS NULL", index.table),
             false => format!("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE", index.table),
         };
-        let sql = format!(
-            "BEGIN;SET LOCAL lock_timeout = {lock_timeout};{lock};\
-             SELECT i.indisvalid::text FROM pg_catalog.pg_index i WHERE i.indexrelid = \
-             pg_catalog.to_regclass({name});ROLLBACK",
-            lock_timeout = self.short_wait(),
-            name = Literal(&index.name),
+        let is_valid = format!(
+            "SELECT i.indisvalid::text FROM pg_catalog.pg_index i WHERE i.indexrelid = pg_catalog.to_regclass({});ROLLBACK",
+            Literal(&index.name)
         );
-        let rows = match self.try_query(sql).await {
-            Ok(rows) => rows,
+        let locked = self.mend(task, number, format!("BEGIN;{lock}"), self.short_wait(task)).await;
+        let rows = match locked {
+            Ok(()) => self.try_query(is_valid).await?,
             Err(fault) => {
                 let _ = self.rollback().await;
                 return Err(fault);
@@ -248,16 +254,13 @@ impl Engine {
         Ok(true)
     }
 
-    /// An index whose drop was cut short serves no query any more, and is written to all the same.
-    async fn settle_drop(&mut self, indexes: Rows) -> Result<Settled, Fault> {
-        let sql = format!(
-            "SELECT bool_or(NOT i.indisvalid)::text FROM pg_catalog.pg_index i WHERE i.indexrelid IN (SELECT {} FROM {indexes}) \
-             HAVING count(*) > 0",
-            indexes.key
-        );
+    async fn settle_drop(&mut self, rows: Rows, before: &Value) -> Result<Settled, Fault> {
+        let rows = rows.that_were_there(before);
+        let sql = format!("SELECT bool_or({})::text FROM {rows} HAVING count(*) > 0", rows.broken);
+        let was_broken = before.get("broken").and_then(Value::as_bool) == Some(true);
         Ok(match self.try_query(sql).await?.first() {
             None => Settled::Done,
-            Some(row) if text(row, 0) == "true" => Settled::Left,
+            Some(row) if text(row, 0) == "true" && !was_broken => Settled::Left,
             Some(_) => Settled::NotDone,
         })
     }
@@ -284,8 +287,12 @@ impl Engine {
 
     /// Runs what puts something right as the statement itself would be run: with a look from beside it, within these limits.
     async fn mend(&mut self, task: &Task<'_>, number: usize, sql: String, limit: Limit) -> Result<(), Fault> {
-        let lock_timeout = limit.any.as_millis().clamp(1, i32::MAX as u128);
-        self.try_query(format!("SET lock_timeout = {lock_timeout};SET statement_timeout = 0")).await?;
+        let mut settings = vec![format!("SET lock_timeout = {}", milliseconds(limit.any))];
+        settings.push("SET statement_timeout = 0".to_owned());
+        if self.transaction_timeout {
+            settings.push("SET transaction_timeout = 0".to_owned());
+        }
+        self.try_query(settings.join(";")).await?;
         match self.send(&Message::own(sql), task, 0, number, limit).await {
             Sent::Done | Sent::NoRow => Ok(()),
             Sent::Failed { fault, .. } => {
@@ -299,12 +306,15 @@ impl Engine {
 
     /// What is to be dropped, for a snapshot. What the server will not even look for, it does not drop.
     async fn doomed(&mut self, rows: &Rows) -> Result<Value, Fault> {
-        let sql = format!("SELECT coalesce(pg_catalog.json_agg({}::text), '[]')::text FROM {rows}", rows.key);
-        let keys = match self.json(sql).await {
-            Err(Fault::Server(_)) => json!([]),
-            keys => keys?,
-        };
-        Ok(json!({ "exists": keys != json!([]), "keys": keys }))
+        let sql = format!(
+            "SELECT pg_catalog.json_build_object('exists', count(*) > 0, 'keys', coalesce(pg_catalog.json_agg({}::text), '[]'), \
+             'broken', coalesce(bool_or({}), false))::text FROM {rows}",
+            rows.key, rows.broken
+        );
+        match self.json(sql).await {
+            Err(Fault::Server(_)) => Ok(json!({ "exists": false })),
+            doomed => doomed,
+        }
     }
 
     async fn is_gone(&mut self, rows: Rows) -> Result<bool, Fault> {
@@ -362,6 +372,8 @@ struct Rows {
     catalogue: &'static str,
     /// What tells a row from a later one of the same name.
     key: &'static str,
+    /// A condition: it was to be dropped, and that was cut short, so that it is there and of no use.
+    broken: &'static str,
     condition: String,
 }
 
@@ -383,29 +395,38 @@ impl fmt::Display for Rows {
 /// The object of this name.
 fn of_name(object: Object, name: &str) -> Rows {
     let name = folded(name);
-    let (catalogue, key, condition) = match object {
-        Object::Database => ("pg_catalog.pg_database d", "d.oid", format!("d.datname = {name}")),
-        Object::Tablespace => ("pg_catalog.pg_tablespace s", "s.oid", format!("s.spcname = {name}")),
+    let (catalogue, key, broken, condition) = match object {
+        // DATCONNLIMIT_INVALID_DB
+        Object::Database => ("pg_catalog.pg_database d", "d.oid", "d.datconnlimit = -2", format!("d.datname = {name}")),
+        Object::Tablespace => ("pg_catalog.pg_tablespace s", "s.oid", "false", format!("s.spcname = {name}")),
         Object::Subscription => (
             "pg_catalog.pg_subscription s",
             "s.oid",
+            "false",
             format!(
                 "s.subname = {name} AND s.subdbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = \
                  pg_catalog.current_database())"
             ),
         ),
     };
-    Rows { catalogue, key, condition }
+    Rows { catalogue, key, broken, condition }
 }
 
 fn of_indexes_named(names: &[String]) -> Rows {
     let names: Vec<_> = names.iter().map(|name| relation(name)).collect();
     let condition = format!("c.oid IN ({})", names.join(", "));
-    Rows { catalogue: "pg_catalog.pg_class c", key: "c.oid", condition }
+    // It serves no query any more, and is written to all the same.
+    let broken = "EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indexrelid = c.oid AND NOT i.indisvalid)";
+    Rows { catalogue: "pg_catalog.pg_class c", key: "c.oid", broken, condition }
 }
 
 /// The row that makes one table the other's partition.
 fn inheritance(table: &str, partition: &str) -> Rows {
     let condition = format!("i.inhparent = {} AND i.inhrelid = {}", relation(table), relation(partition));
-    Rows { catalogue: "pg_catalog.pg_inherits i", key: "(i.inhparent, i.inhrelid)", condition }
+    Rows {
+        catalogue: "pg_catalog.pg_inherits i",
+        key: "(i.inhparent, i.inhrelid)",
+        broken: "i.inhdetachpending",
+        condition,
+    }
 }

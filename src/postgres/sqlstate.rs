@@ -26,6 +26,15 @@ pub(super) fn retry(sql_state: &str) -> Retry {
     }
 }
 
+/// The same of a statement that ended with an ERROR in a session that lives: a connection that is missing is one that the
+/// statement made itself, to a publisher or another server.
+pub(super) fn retry_statement(sql_state: &str) -> Retry {
+    match sql_state.starts_with("08") {
+        true => Retry::No,
+        false => retry(sql_state),
+    }
+}
+
 /// syntax_error.
 pub(super) const SYNTAX_ERROR: &str = "42601";
 
@@ -138,6 +147,15 @@ mod tests {
             ("25006", Retry::No),
         ] {
             assert_eq!(retry(state), class, "{state}");
+        }
+    }
+
+    #[test]
+    fn a_connection_of_the_statements_own_is_no_lost_server() {
+        for (state, class) in
+            [("08006", Retry::No), ("08P01", Retry::No), ("53300", Retry::Reconnect), ("55P03", Retry::Locks)]
+        {
+            assert_eq!(retry_statement(state), class, "{state}");
         }
     }
 

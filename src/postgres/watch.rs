@@ -9,6 +9,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 
 use super::attempt::Task;
@@ -57,13 +58,31 @@ impl Limit {
     /// Of a try at what locks others out.
     pub fn of_try(engine: &Engine, task: &Task<'_>) -> Self {
         let limit = retry::limit(task.attempt, &engine.target.locks, engine.deadlock_timeout);
+        Self::at_most(if task.hurried { limit.min(task.patience.left()) } else { limit })
+    }
+
+    /// The same for all locks.
+    pub fn at_most(limit: Duration) -> Self {
         Self { any: limit, exclusive: limit }
     }
 
-    /// Of a try at what waits long without holding others up.
+    /// Of a try at what waits long without holding others up; or does so only where somebody sees it.
     pub fn patient(engine: &Engine, task: &Task<'_>) -> Self {
         let limit = Self::of_try(engine, task);
-        Self { any: limit.any.max(task.patience.left()), ..limit }
+        match task.watched {
+            true => Self { any: limit.any.max(task.patience.left()), ..limit },
+            false => limit,
+        }
+    }
+}
+
+impl Engine {
+    /// Whether a second connection is to be had.
+    pub(super) async fn is_room_beside(&self) -> bool {
+        match open(&self.target, &self.application, false).await {
+            Ok(connection) => connection.close().await.is_ok(),
+            Err(_) => false,
+        }
     }
 }
 

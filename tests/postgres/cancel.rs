@@ -6,9 +6,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::apply::{exists, history};
 use super::scripts::{claimed, run, scripts};
-use crate::support::SOON;
 use crate::support::postgres::{Postgres, TestDatabase};
 use crate::support::proxy::{AtCommit, Proxy};
+use crate::support::{SOON, eventually};
 
 #[tokio::test]
 async fn a_cancel_stops_the_statement_that_runs_and_rolls_back() {
@@ -80,4 +80,50 @@ async fn a_cancel_during_commit_waits_for_its_outcome() {
     assert!(matches!(applied, Err(ApplyError::Cancelled { script: Some(script), .. }) if script == "002_b.sql"));
     assert_eq!(history(&database).await, "001");
     assert!(exists(&database, "a").await && !exists(&database, "b").await);
+}
+
+#[tokio::test]
+async fn a_cancel_is_one_whatever_the_script_makes_of_it() {
+    let database = Postgres::shared().database().await;
+    let mut engine = claimed(database.engine().await).await;
+    let cancel = CancellationToken::new();
+    let tell = |at: Progress<'_>| {
+        if at.statement == 2 {
+            cancel.cancel();
+        }
+    };
+    let text = "CREATE TABLE a (id int); DO $$ BEGIN PERFORM pg_sleep(600); EXCEPTION WHEN query_canceled THEN \
+                RAISE EXCEPTION 'enough'; END $$";
+    let (scripts, run) = (scripts(&[("001_a.sql", text)]), run());
+    let applied = engine.apply(&scripts, TransactionMode::PerScript, &run, &tell, &cancel);
+    let error = tokio::time::timeout(SOON, applied).await.expect("it stops").unwrap_err();
+    assert!(matches!(&error, ApplyError::Cancelled { .. }), "{error}");
+    assert!(!exists(&database, "a").await);
+}
+
+#[tokio::test]
+async fn what_was_cancelled_and_could_not_be_stopped_in_time_is_not_committed() {
+    let database = Postgres::shared().database().await;
+    database.admin("CREATE TABLE gate (open bool); GRANT ALL ON gate TO PUBLIC").await;
+    // So that nobody can ask the server to stop it.
+    database.admin(&format!("ALTER ROLE {} CONNECTION LIMIT 1", database.role)).await;
+    let mut engine = claimed(database.engine().await).await;
+    let cancel = CancellationToken::new();
+    let gated = "CREATE TABLE a (id int); DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM gate) LOOP PERFORM pg_sleep(0.005); \
+                 END LOOP; END $$";
+    let (scripts, run) = (scripts(&[("001_a.sql", gated)]), run());
+    let applied = engine.apply(&scripts, TransactionMode::PerScript, &run, &|_| {}, &cancel);
+    let stop = async {
+        let waits = format!(
+            "SELECT 'yes' FROM pg_stat_activity WHERE usename = '{}' AND wait_event = 'PgSleep'",
+            database.role
+        );
+        eventually("it is at the gate", SOON, async || database.value(&waits).await).await;
+        cancel.cancel();
+        database.admin("INSERT INTO gate VALUES (true)").await;
+    };
+    let error = tokio::join!(applied, stop).0.unwrap_err();
+    assert!(matches!(&error, ApplyError::Cancelled { .. }), "{error}");
+    assert!(!exists(&database, "a").await);
+    assert!(engine.confirm_lock().await.unwrap(), "the session is as before");
 }

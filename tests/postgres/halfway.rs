@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use belay::api::{Reason, TransactionMode};
-use belay::postgres::{ApplyError, Engine, Locks, PostgresError, Progress, Target};
+use belay::postgres::{ApplyError, Engine, Locks, PostgresError, Progress, Target, Word};
 use tokio_util::sync::CancellationToken;
 
 use super::apply::history;
@@ -138,4 +138,95 @@ async fn a_build_ends_also_where_there_is_no_room_for_a_second_connection() {
     let files = [("001_a.sql", "CREATE INDEX CONCURRENTLY i ON t (a)")];
     let applied = tokio::time::timeout(SOON, apply(&mut engine, &files)).await.expect("it ends");
     assert_eq!(applied.unwrap_err().reason(), Reason::LockTimeout);
+}
+
+/// What commits a part of itself, and then waits to lock readers out.
+const COMMITS_AND_LOCKS: &str = "CREATE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN INSERT INTO t VALUES (3, 3); COMMIT; ALTER TABLE t ADD c int; END $$";
+
+#[tokio::test]
+async fn what_commits_itself_keeps_others_waiting_for_no_longer_than_any_try_whatever_the_script_sets() {
+    let database = with_table().await;
+    let mut owner = database.owner().await;
+    sqlx::raw_sql(COMMITS_AND_LOCKS).execute(&mut owner).await.unwrap();
+    let mut engine = engine(&database).await;
+    let mut reader = database.superuser().await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE t IN ROW SHARE MODE").execute(&mut reader).await.unwrap();
+    let files = [("001_a.sql", &*format!("{APART}SET lock_timeout = 0;\nCALL p();"))];
+    let applied = tokio::time::timeout(SOON, apply(&mut engine, &files)).await.expect("it gives way");
+    let error = applied.unwrap_err();
+    assert_eq!((error.failure().sql_state.as_deref(), error.failure().line), (Some("55P03"), Some(3)), "{error}");
+    assert_eq!(rows(&database).await, "3", "it was run once");
+}
+
+#[tokio::test]
+async fn what_commits_itself_and_so_has_one_try_waits_longer_than_a_first_try() {
+    let database = with_table().await;
+    let mut owner = database.owner().await;
+    sqlx::raw_sql(COMMITS_AND_LOCKS).execute(&mut owner).await.unwrap();
+    let mut engine = engine(&database).await;
+    let mut reader = database.superuser().await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE t IN ROW SHARE MODE").execute(&mut reader).await.unwrap();
+    let release = async {
+        let waits = "SELECT 'yes' FROM pg_locks WHERE relation = 't'::regclass AND NOT granted AND \
+                     waitstart < clock_timestamp() - interval '400 ms'";
+        eventually("it waits on", SOON, async || database.value(waits).await).await;
+        sqlx::raw_sql("COMMIT").execute(&mut reader).await.unwrap();
+    };
+    let files = [("001_a.sql", &*format!("{APART}CALL p();"))];
+    tokio::join!(apply(&mut engine, &files), release).0.unwrap();
+    assert_eq!(rows(&database).await, "3");
+}
+
+#[tokio::test]
+async fn what_has_committed_a_part_of_itself_and_is_cancelled_is_not_run_again_without_a_persons_word() {
+    let database = with_table().await;
+    // A second time it would go through, and in a transaction.
+    let procedure = "CREATE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN IF NOT EXISTS (SELECT FROM t WHERE a = 3) THEN \
+                     INSERT INTO t VALUES (3, 3); COMMIT; PERFORM pg_sleep(600); END IF; END $$";
+    database.admin(procedure).await;
+    let mut engine = engine(&database).await;
+    let files = [("001_a.sql", &*format!("{APART}CALL p();"))];
+    let (scripts, run, cancel) = (scripts(&files), run(), CancellationToken::new());
+    let stop = async {
+        let committed = "SELECT 'yes' FROM t WHERE a = 3";
+        eventually("it has committed a part", SOON, async || database.value(committed).await).await;
+        cancel.cancel();
+    };
+    let applied = engine.apply(&scripts, TransactionMode::PerScript, &run, &|_| {}, &cancel);
+    let error = tokio::join!(applied, stop).0.unwrap_err();
+    assert!(matches!(&error, ApplyError::Cancelled { .. }), "{error}");
+    assert!(error.to_string().contains("this statement was begun, and nothing tells whether it is done"), "{error}");
+    assert_eq!(apply(&mut engine, &files).await.unwrap_err().reason(), Reason::InDoubt);
+    assert_eq!(rows(&database).await, "3");
+}
+
+#[tokio::test]
+async fn a_deferred_constraint_is_told_with_the_statement_that_it_was_checked_behind() {
+    let database = with_table().await;
+    let mut engine = engine(&database).await;
+    let text = format!(
+        "{APART}CREATE TABLE u (a int CONSTRAINT once UNIQUE DEFERRABLE INITIALLY DEFERRED);\nINSERT INTO u VALUES (1), (1);"
+    );
+    let failure = apply(&mut engine, &[("001_a.sql", &text)]).await.unwrap_err().failure();
+    assert_eq!((failure.line, failure.statement), (Some(3), Some(2)), "{failure:?}");
+    assert!(failure.message.contains("line 3, column 1, deferred constraint \"once\""), "{failure:?}");
+}
+
+#[tokio::test]
+async fn a_statement_that_was_only_begun_and_is_edited_is_told_with_how_to_go_on() {
+    let database = with_table().await;
+    let mut engine = engine(&database).await;
+    let text = |last: &str| format!("{APART}INSERT INTO t VALUES (3, 3);\n{last};");
+    apply(&mut engine, &[("001_a.sql", &text("VACUUM nothing"))]).await.unwrap_err();
+    let begun = "INSERT INTO belay.statement (number, statement, file_name, checksum, command, run_id) \
+                 SELECT number, 2, file_name, 'of another text', 'CALL', run_id FROM belay.statement";
+    database.admin(begun).await;
+    let files = [("001_a.sql", &*text("VACUUM t"))];
+    let error = apply(&mut engine, &files).await.unwrap_err();
+    assert_eq!((error.reason(), error.failure().line), (Reason::InDoubt, Some(3)));
+    assert!(error.to_string().contains("belay repair --statement 001:2=undone --yes"), "{error}");
+    let word = Word::Settled { version: "001".parse().unwrap(), statement: 2, done: false };
+    engine.take_word("anna", &[word]).await.unwrap();
+    apply(&mut engine, &files).await.unwrap();
+    assert_eq!((rows(&database).await.as_str(), history(&database).await.as_str()), ("3", "001"));
 }

@@ -132,3 +132,28 @@ async fn a_script_may_reset_settings_wherever_it_says_so_and_is_in_no_subtransac
     apply(&mut engine, &files).await.unwrap();
     assert_eq!(history(&database).await, "001 002 003");
 }
+
+#[tokio::test]
+async fn what_a_script_listens_to_disturbs_none_of_its_statements() {
+    let database = with_table().await;
+    let mut engine = engine(&database).await;
+    let procedure = "CREATE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN FOR i IN 5..7 LOOP \
+                     INSERT INTO t VALUES (i, i); NOTIFY x; COMMIT; END LOOP; END $$";
+    let text = format!(
+        "{APART}{procedure};\nLISTEN x;\nCREATE TEMPORARY TABLE kept (a int);\nNOTIFY x;\nCALL p();\nINSERT INTO kept VALUES (1);"
+    );
+    apply(&mut engine, &[("001_a.sql", &text)]).await.unwrap();
+    assert_eq!(history(&database).await, "001");
+    assert_eq!(database.value("SELECT count(*)::text FROM t WHERE a > 4").await.as_deref(), Some("3"));
+}
+
+#[tokio::test]
+async fn an_advisory_lock_that_a_script_takes_is_let_go_before_the_next_and_belays_own_is_not() {
+    let database = Postgres::shared().database().await;
+    let mut engine = claimed(database.engine().await).await;
+    let held = "CREATE TABLE held AS SELECT objid FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND \
+                database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    apply(&mut engine, &[("001_a.sql", "SELECT pg_advisory_lock(4711)"), ("002_b.sql", held)]).await.unwrap();
+    assert_eq!(database.value("SELECT count(*)::text FROM held").await.as_deref(), Some("0"));
+    assert!(engine.confirm_lock().await.unwrap());
+}

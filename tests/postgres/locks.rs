@@ -127,3 +127,15 @@ async fn stops_and_shows_the_blocker(database: &TestDatabase) {
     assert!(blocker.since.is_some() && blocker.pid > 0);
     assert!(!format!("{seen:?}").contains("hunter2"));
 }
+
+#[tokio::test]
+async fn a_connection_that_a_script_makes_itself_and_cannot_is_its_own_error() {
+    let database = Postgres::shared().database().await;
+    let mut engine = engine(&database, Duration::from_secs(60)).await;
+    database.admin("CREATE SEQUENCE tries; GRANT ALL ON SEQUENCE tries TO PUBLIC").await;
+    // As dblink has it, or a subscription's publisher.
+    let text = "DO $$ BEGIN PERFORM nextval('tries'); RAISE sqlclient_unable_to_establish_sqlconnection; END $$";
+    let error = apply(&mut engine, &[("001_a.sql", text)]).await.unwrap_err();
+    assert_eq!((error.reason(), error.failure().sql_state.as_deref()), (Reason::ScriptFailed, Some("08001")));
+    assert_eq!(database.value("SELECT last_value::text FROM tries").await.as_deref(), Some("1"), "it was tried once");
+}

@@ -271,3 +271,44 @@ async fn the_server_is_told_at_startup_to_notice_a_dead_client_soon() {
     apply(&mut engine, &[("001_a.sql", &text)]).await.unwrap();
     assert_eq!(database.value("SELECT settings FROM told").await.as_deref(), Some("500ms 20000 5 5"));
 }
+
+#[tokio::test]
+async fn while_a_session_that_lost_its_connection_lives_its_script_is_not_tried_again() {
+    let server = Postgres::start();
+    let database = server.database().await;
+    counter(&database).await;
+    // The first try releases the lock, so that the lock alone does not keep a second one away from it.
+    database
+        .admin(
+            "CREATE SEQUENCE tries; GRANT ALL ON SEQUENCE tries TO PUBLIC; CREATE FUNCTION release() RETURNS trigger LANGUAGE plpgsql \
+             AS $$ BEGIN IF nextval('tries') = 1 THEN PERFORM pg_advisory_unlock_all(); END IF; RETURN NULL; END $$; \
+             CREATE TRIGGER release AFTER INSERT ON ran EXECUTE FUNCTION release()",
+        )
+        .await;
+    let proxy = Proxy::start(server.port, AtCommit::Pass).await;
+    let url = database.url.replace(&server.port.to_string(), &proxy.port.to_string());
+    let mut engine = claimed(Engine::connect(Target::from_url(&url).unwrap(), "belay/test").await.unwrap()).await;
+    let sessions = format!("FROM pg_stat_activity WHERE usename = '{}'", database.role);
+    let cut = async || {
+        let at_gate = format!("SELECT pid::text {sessions} AND wait_event = 'PgSleep'");
+        let orphan = eventually("it is at the gate", SOON, async || database.value(&at_gate).await).await;
+        let signal = |name: &str| {
+            let done = std::process::Command::new("kill").args([name, &orphan]).status().unwrap();
+            assert!(done.success(), "kill {name} {orphan}");
+        };
+        // So that it does not end when it is told to.
+        signal("-STOP");
+        proxy.cut(true);
+        let looks = format!(
+            "SELECT query_start::text {sessions} AND pid <> {orphan} AND query LIKE '%pg_stat_activity a WHERE%'"
+        );
+        let first = eventually("it is looked for", SOON, async || database.value(&looks).await).await;
+        let again = format!("{looks} AND query_start > '{first}'");
+        eventually("it is looked for again", SOON, async || database.value(&again).await).await;
+        assert_eq!(database.value("SELECT last_value::text FROM tries").await.as_deref(), Some("1"));
+        signal("-CONT");
+        database.admin("INSERT INTO gate VALUES (true)").await;
+    };
+    apply_and(&mut engine, TransactionMode::PerScript, cut).await.unwrap();
+    assert_eq!((history(&database).await.as_str(), ran(&database).await.as_str()), ("001 002", "2"));
+}

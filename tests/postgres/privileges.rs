@@ -72,3 +72,38 @@ async fn who_owns_a_schema_by_a_role_migrates_in_that_role_and_its_search_path()
         assert_eq!(database.value(&query).await.as_deref(), Some(owner.as_str()), "{table}");
     }
 }
+
+#[tokio::test]
+async fn who_lacks_a_right_on_the_ledger_is_told_before_anything_is_run_and_what_is_named_is_enough() {
+    let database = Postgres::shared().database().await;
+    apply(&mut claimed(database.engine().await).await, &[("001_a.sql", "CREATE TABLE a (id int)")]).await.unwrap();
+    let (tenant, target) = tenant(&database).await;
+    for right in ["", "SELECT", "SELECT, INSERT", "SELECT, INSERT, UPDATE"] {
+        if !right.is_empty() {
+            let grant = format!(
+                "GRANT USAGE ON SCHEMA belay TO {tenant}; GRANT {right} ON ALL TABLES IN SCHEMA belay TO {tenant}"
+            );
+            database.admin(&grant).await;
+        }
+        let files = [("002_b.sql", "CREATE TABLE b (id int); INSERT INTO b VALUES (1), (1)")];
+        let mut engine = Engine::connect(target.clone(), "belay/test").await.unwrap();
+        assert!(engine.try_lock().await.unwrap());
+        let refused = match engine.claim("cluster/test/test").await {
+            Ok(()) => apply(&mut engine, &files).await.unwrap_err().to_string(),
+            Err(error) => error.to_string(),
+        };
+        let grant = format!("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA \"belay\" TO \"{tenant}\";");
+        assert!(refused.contains(&grant), "{right}: {refused}");
+        assert!(!exists(&database, "app.b").await, "{right}");
+        if right.ends_with("UPDATE") {
+            database.admin(&grant).await;
+            apply(&mut engine, &files).await.unwrap();
+            let unique = "CREATE UNIQUE INDEX CONCURRENTLY i ON b (id)";
+            let error = apply(&mut engine, &[("003_i.sql", unique)]).await.unwrap_err();
+            assert_eq!(error.failure().sql_state.as_deref(), Some("23505"), "{error}");
+            apply(&mut engine, &[("003_i.sql", "CREATE INDEX CONCURRENTLY i ON b (id)")]).await.unwrap();
+        }
+        engine.close().await;
+    }
+    assert_eq!(history(&database).await, "001 002 003");
+}

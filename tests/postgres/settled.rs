@@ -317,3 +317,60 @@ async fn a_build_on_a_materialized_view_that_fails_leaves_no_invalid_index_eithe
     apply(&mut engine, &files).await.unwrap();
     assert_eq!((history(&database).await.as_str(), exists(&database, "i").await), ("001", true));
 }
+
+#[tokio::test]
+async fn a_database_whose_drop_was_cut_short_is_not_said_to_be_untouched_and_the_next_run_drops_it() {
+    // Every other session has to agree to a drop; one of another test's would too.
+    let server = Postgres::start();
+    let database = server.database().await;
+    let other = format!("{}_other", database.role);
+    database.admin(&format!("CREATE DATABASE {other} OWNER {}", database.role)).await;
+    let files = [("001_d.sql", format!("DROP DATABASE {other}"))];
+    let files = [(files[0].0, files[0].1.as_str())];
+    let mut deaf = server.superuser("postgres").await;
+    let pid: String = sqlx::query_scalar("SELECT pg_backend_pid()::text").fetch_one(&mut deaf).await.unwrap();
+    let signal = |name: &str| {
+        let done = std::process::Command::new("kill").args([name, &pid]).status().unwrap();
+        assert!(done.success(), "kill {name} {pid}");
+    };
+    let mut engine = engine(&database).await;
+    let (dropped, run, cancel) = (scripts(&files), run(), CancellationToken::new());
+    signal("-STOP");
+    let stop = async {
+        let waits =
+            "SELECT 'yes' FROM pg_stat_activity WHERE query LIKE 'DROP DATABASE%' AND wait_event = 'ProcSignalBarrier'";
+        eventually("it waits for all sessions", SOON, async || database.value(waits).await).await;
+        cancel.cancel();
+    };
+    let applied = engine.apply(&dropped, TransactionMode::PerScript, &run, &|_| {}, &cancel);
+    let error = tokio::join!(applied, stop).0.unwrap_err();
+    signal("-CONT");
+    assert!(error.to_string().contains("Of 001, this statement was begun"), "{error}");
+    let left = format!("SELECT datconnlimit::text FROM pg_database WHERE datname = '{other}'");
+    assert_eq!(database.value(&left).await.as_deref(), Some("-2"));
+    apply(&mut engine, &files).await.unwrap();
+    assert_eq!((database.value(&left).await, history(&database).await.as_str()), (None, "001"));
+}
+
+#[tokio::test]
+async fn what_another_made_under_the_name_of_what_failed_to_be_made_is_not_taken_for_it() {
+    let server = Postgres::start();
+    let database = server.database().await;
+    let (made, template) = (format!("{}_made", database.role), format!("{}_template", database.role));
+    database.admin(&format!("ALTER ROLE {} CREATEDB", database.role)).await;
+    database.admin(&format!("CREATE DATABASE {template} OWNER {}", database.role)).await;
+    // For which the server waits for five seconds.
+    let in_use = server.superuser(&template).await;
+    let mut engine = engine(&database).await;
+    let text = format!("CREATE DATABASE {made} TEMPLATE {template}");
+    let files = [("001_d.sql", text.as_str())];
+    let anothers = async {
+        let begun = "SELECT 'yes' FROM pg_stat_activity WHERE query LIKE 'CREATE DATABASE%' AND state = 'active'";
+        eventually("it waits", SOON, async || database.value(begun).await).await;
+        database.admin(&format!("CREATE DATABASE {made} TEMPLATE template0")).await;
+    };
+    let error = tokio::join!(apply(&mut engine, &files), anothers).0.unwrap_err();
+    assert_eq!(error.failure().sql_state.as_deref(), Some("55006"), "{error}");
+    assert_eq!((history(&database).await.as_str(), statements(&database).await.as_str()), ("", ""));
+    drop(in_use);
+}

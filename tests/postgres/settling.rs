@@ -9,17 +9,30 @@ use belay::postgres::{ApplyError, Engine, Locks, Progress};
 use tokio_util::sync::CancellationToken;
 
 use super::apply::{exists, history};
-use super::outside::{engine, indexes, statements, waits, with_table};
+use super::outside::{engine, indexes, kill, statements, waits, with_table};
 use super::scripts::{apply, claimed, run, scripts};
 use super::settled::{lose, with};
+use crate::support::postgres::TestDatabase;
 use crate::support::{SOON, eventually};
+
+const PARTITIONED: &str =
+    "CREATE TABLE t (a int) PARTITION BY LIST (a); CREATE TABLE p PARTITION OF t FOR VALUES IN (1);";
 
 const BUILD: [(&str, &str); 1] = [("001_i.sql", "CREATE INDEX CONCURRENTLY i ON t (a)")];
 
 #[tokio::test]
 async fn readers_of_a_partition_get_through_while_it_is_detached_and_while_that_is_finalized() {
-    let database =
-        with("CREATE TABLE t (a int) PARTITION BY LIST (a); CREATE TABLE p PARTITION OF t FOR VALUES IN (1)").await;
+    detach(async |_| {}).await;
+}
+
+#[tokio::test]
+async fn readers_of_a_partition_get_through_also_where_there_is_no_room_for_a_second_connection() {
+    detach(async |database| database.admin(&format!("ALTER ROLE {} CONNECTION LIMIT 1", database.role)).await).await;
+}
+
+async fn detach(prepare: impl AsyncFnOnce(&TestDatabase)) {
+    let database = with(PARTITIONED).await;
+    prepare(&database).await;
     let mut engine = engine(&database).await;
     let (mut reader, mut other) = (database.superuser().await, database.superuser().await);
     sqlx::raw_sql("BEGIN; SELECT 1 FROM p").execute(&mut reader).await.unwrap();
@@ -39,6 +52,31 @@ async fn readers_of_a_partition_get_through_while_it_is_detached_and_while_that_
     tokio::join!(apply(&mut engine, &files), read).0.unwrap();
     assert_eq!(history(&database).await, "001");
     assert!(database.value("SELECT 'yes' FROM pg_inherits WHERE inhparent = 't'::regclass").await.is_none());
+}
+
+#[tokio::test]
+async fn readers_of_a_partition_get_through_while_the_end_of_its_detach_waits_for_old_snapshots() {
+    let database = with(PARTITIONED).await;
+    let mut engine = engine(&database).await;
+    let (mut user, mut old, mut other) =
+        (database.superuser().await, database.superuser().await, database.superuser().await);
+    sqlx::raw_sql("BEGIN; LOCK TABLE ONLY t IN ACCESS SHARE MODE").execute(&mut user).await.unwrap();
+    sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").execute(&mut old).await.unwrap();
+    let read = async {
+        waits(&database, "wait_event = 'virtualxid'").await;
+        kill(&database).await;
+        let holds = "SELECT 'yes' FROM pg_stat_activity a JOIN pg_locks l USING (pid) WHERE a.query LIKE '%FINALIZE' AND \
+                     a.wait_event = 'virtualxid' AND l.granted AND l.mode = 'AccessExclusiveLock' AND l.relation = 'p'::regclass";
+        eventually("it holds the partition, and waits", SOON, async || database.value(holds).await).await;
+        let read = sqlx::raw_sql("SELECT 1 FROM p").execute(&mut other);
+        tokio::time::timeout(SOON, read).await.expect("it gets through").unwrap();
+        for holder in [&mut user, &mut old] {
+            sqlx::raw_sql("COMMIT").execute(holder).await.unwrap();
+        }
+    };
+    let files = [("001_p.sql", "ALTER TABLE t DETACH PARTITION p CONCURRENTLY")];
+    tokio::join!(apply(&mut engine, &files), read).0.unwrap();
+    assert_eq!(history(&database).await, "001");
 }
 
 #[tokio::test]
@@ -165,4 +203,69 @@ async fn a_cancel_hangs_up_where_there_is_no_room_for_a_second_connection() {
         assert!(!exists(&database, "a").await);
         assert_eq!(history(&database).await, "");
     }
+}
+
+#[tokio::test]
+async fn tidying_behind_a_cancel_takes_no_longer_for_a_long_lock_timeout_or_for_many_leftovers() {
+    let database = with_table().await;
+    let mut owner = database.owner().await;
+    sqlx::raw_sql("CREATE INDEX i ON t (a); CREATE INDEX j ON t (b)").execute(&mut owner).await.unwrap();
+    let mut target = database.target();
+    target.locks = Locks { lock_timeout: Duration::from_secs(600), ..Locks::default() };
+    let mut engine = claimed(Engine::connect(target, "belay/test").await.unwrap()).await;
+    let mut old = database.superuser().await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE t IN ROW EXCLUSIVE MODE").execute(&mut old).await.unwrap();
+    let (scripts, run, cancel) =
+        (scripts(&[("001_i.sql", "REINDEX TABLE CONCURRENTLY t")]), run(), CancellationToken::new());
+    let stop = async {
+        waits(&database, "wait_event_type = 'Lock'").await;
+        cancel.cancel();
+    };
+    let applied = engine.apply(&scripts, TransactionMode::PerScript, &run, &|_| {}, &cancel);
+    let stopped = tokio::time::timeout(SOON, async { tokio::join!(applied, stop) }).await.expect("it stops");
+    assert!(matches!(&stopped.0, Err(ApplyError::Cancelled { .. })), "{:?}", stopped.0);
+    assert_eq!(statements(&database).await, "1?");
+}
+
+#[tokio::test]
+async fn a_cancel_is_heeded_also_while_the_lock_of_an_invalid_index_is_waited_for() {
+    let database = with_table().await;
+    lose(&database, &BUILD, "LOCK TABLE t IN ROW EXCLUSIVE MODE").await;
+    database.admin(&format!("ALTER ROLE {} SET deadlock_timeout = '10min'", database.role)).await;
+    let mut old = database.superuser().await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE t IN SHARE UPDATE EXCLUSIVE MODE").execute(&mut old).await.unwrap();
+    let mut engine = engine(&database).await;
+    let (scripts, run, cancel) = (scripts(&BUILD), run(), CancellationToken::new());
+    let stop = async {
+        let waits = "SELECT 'yes' FROM pg_stat_activity WHERE datname = current_database() AND \
+                     wait_event_type = 'Lock' AND query LIKE '%LOCK TABLE%'";
+        eventually("it waits", SOON, async || database.value(waits).await).await;
+        cancel.cancel();
+    };
+    let applied = engine.apply(&scripts, TransactionMode::PerScript, &run, &|_| {}, &cancel);
+    let stopped = tokio::time::timeout(SOON, async { tokio::join!(applied, stop) }).await.expect("it stops");
+    assert!(matches!(&stopped.0, Err(ApplyError::Cancelled { .. })), "{:?}", stopped.0);
+}
+
+#[tokio::test]
+async fn what_cannot_be_settled_is_told_with_its_script_and_line_and_can_be_corrected() {
+    let database = with(&format!("{PARTITIONED} CREATE INDEX i ON ONLY t (a)")).await;
+    let mut engine = engine(&database).await;
+    let text = |last: &str| format!("-- belay: no-transaction\nCREATE TABLE u (a int);\n{last};");
+    for refused in ["CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON t (a)", "DROP INDEX CONCURRENTLY i"] {
+        let error = apply(&mut engine, &[("001_i.sql", &text(refused))]).await.unwrap_err();
+        let failure = error.failure();
+        assert_eq!(
+            (error.reason(), failure.line, failure.statement),
+            (Reason::ScriptFailed, Some(3), Some(2)),
+            "{error}"
+        );
+        assert_eq!(
+            (failure.sql_state.as_deref(), statements(&database).await.as_str()),
+            (Some("0A000"), "1"),
+            "{error}"
+        );
+    }
+    apply(&mut engine, &[("001_i.sql", &text("DROP INDEX i"))]).await.unwrap();
+    assert_eq!((history(&database).await.as_str(), exists(&database, "i").await), ("001", false));
 }
