@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::attempt::{Outcome, Stop, Task, Unit};
+use super::attempt::{Outcome, Stop, StopPlace, Task, Unit};
 use super::blocker::Blocker;
 use super::engine::Engine;
 use super::error::{ApplyError, PostgresError};
@@ -221,7 +221,9 @@ impl Engine {
                     continue;
                 }
                 // To run it again would do the part of it again that it has committed.
-                Outcome::Failed(stop) if task.commits_itself() => return Err(self.failed(&task, stop).await),
+                Outcome::Failed(stop) if task.commits_itself() && stop.place != StopPlace::Before => {
+                    return Err(self.failed(&task, stop).await);
+                }
                 // Belay's doing, and no try that counts.
                 Outcome::Failed(stop) if self.was_unprepared(&stop).await => continue,
                 Outcome::Failed(stop) => match sqlstate::retry_statement(&stop.error.sql_state) {

@@ -3,6 +3,7 @@
 use super::attempt::{Stop, StopPlace, Task, Unit};
 use super::engine::Engine;
 use super::error::{ApplyError, PostgresError};
+use super::sqlstate::{Retry, retry};
 use crate::api::{Failure, Reason, TransactionMode};
 use crate::script::Script;
 
@@ -17,8 +18,10 @@ impl Engine {
     pub(super) async fn failed(&mut self, task: &Task<'_>, stop: Stop) -> ApplyError {
         let address = self.target.address.clone();
         match stop.place {
-            // Belay's own statements: not the script's fault. But a statement's, where they put right what it left.
-            StopPlace::Before if !matches!(task.unit, Unit::Statement { .. }) => {
+            // Belay's own statements: not the script's fault. But where they put right what a statement left, it is that one's.
+            StopPlace::Before
+                if !matches!(task.unit, Unit::Statement { .. }) || retry(&stop.error.sql_state) != Retry::No =>
+            {
                 PostgresError::Server { address, doing: "preparing the transaction", error: Box::new(stop.error) }
                     .into()
             }
@@ -162,8 +165,8 @@ impl Task<'_> {
         self.doubt(
             number,
             format!(
-                "the connection was lost while {command} ran outside a transaction, and nothing tells whether it was done. \
-                 Find out, then say so: belay repair --statement {}:{}=done --yes, or =undone",
+                "{command} was begun outside a transaction, and nothing tells whether it was done: its answer was lost, or it was \
+                 cancelled. Find out, then say so: belay repair --statement {}:{}=done --yes, or =undone",
                 script.version,
                 number + 1
             ),
