@@ -113,11 +113,14 @@ fn failure(task: &Task<'_>, stop: &Stop, reason: Reason, left: &str) -> Failure 
         }
         _ => "",
     };
+    let at_the_end = matches!(stop.place, StopPlace::Constraints | StopPlace::Commit);
+    let file = (!at_the_end || task.scripts.len() == 1).then(|| script.file_name.clone());
+    let which = file.clone().unwrap_or_else(|| format!("One of the {} scripts", task.scripts.len()));
     Failure {
         reason: reason.as_str().to_owned(),
-        message: format!("{}{place}: {}{tries}. {left}{advice}", script.file_name, stop.error),
+        message: format!("{which}{place}: {}{tries}. {left}{advice}", stop.error),
         sql_state: Some(stop.error.sql_state.clone()),
-        script: Some(script.file_name.clone()),
+        script: file,
         line,
         column,
         statement: number,

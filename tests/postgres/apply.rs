@@ -210,6 +210,11 @@ async fn in_one_transaction_a_later_script_may_mend_what_an_earlier_one_left_ope
         ("002_b.sql", "SET search_path = ''; INSERT INTO public.a VALUES (1)"),
         ("003_c.sql", "INSERT INTO b VALUES (1)"),
     ];
+    // What stays open is not blamed on the script that it is found behind.
+    let unmended = [files[0], ("002_b.sql", "SELECT 1")];
+    let error = apply_as(&mut engine, &unmended, TransactionMode::AllPending).await.unwrap_err();
+    assert!(error.to_string().starts_with("One of the 2 scripts, deferred constraint \"b_a_fkey\": "), "{error}");
+    assert_eq!((error.failure().script, error.failure().sql_state.as_deref()), (None, Some("23503")));
     apply_as(&mut engine, &files, TransactionMode::AllPending).await.unwrap();
     assert_eq!(history(&database).await, "001 002 003");
 }
