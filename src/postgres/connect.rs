@@ -130,12 +130,12 @@ pub(super) async fn connect(target: &Target, application: &str) -> Result<Connec
         pooler::refuse(target, application, &mut connection).await?;
     }
     if seen.in_recovery {
-        return Err(PostgresError::ReadOnly { address: address(), why: "it is a standby" });
+        return Err(PostgresError::ReadOnly { address: address(), why: "it is a standby. Connect to the primary" });
     }
     if seen.read_only {
         return Err(PostgresError::ReadOnly {
             address: address(),
-            why: "default_transaction_read_only is on for the server, the database or the login",
+            why: "default_transaction_read_only is on for the server, the database or the login. Turn it off there",
         });
     }
     let mut backend = seen.backend;

@@ -44,7 +44,7 @@ pub enum PostgresError {
          to PostgreSQL itself, or to a pool in session mode."
     )]
     Pooler { address: Address, evidence: String },
-    #[error("{address} is read-only: {why}. Connect to the primary.")]
+    #[error("{address} is read-only: {why}.")]
     ReadOnly { address: Address, why: &'static str },
     #[error("{address} is PostgreSQL {version}; Belay needs 14 or newer. Upgrade the server.")]
     TooOld { address: Address, version: String },

@@ -66,6 +66,8 @@ async fn a_server_that_takes_no_writes_is_refused() {
     let error = refusal(&database.url).await;
     assert_eq!(error.reason(), Reason::ReadOnlyServer);
     assert!(error.is_transient());
+    // At the primary, which it may be, there would be no other to connect to.
+    assert!(error.to_string().ends_with("for the server, the database or the login. Turn it off there."), "{error}");
 }
 
 #[tokio::test]
