@@ -8,8 +8,8 @@ use super::session;
 use super::source::Folder;
 use super::summary::{self, HoldSummary, ScriptSummary};
 use super::target::{Database, LockOptions, PlanOptions};
-use crate::plan::{Ledger, Plan as Planned, plan};
-use crate::postgres::{Begun, Engine};
+use crate::plan::{Begun, Ledger, Plan as Planned, plan};
+use crate::postgres::Engine;
 
 /// Show what would be applied, and change nothing.
 ///
@@ -65,14 +65,13 @@ impl Plan {
             let ledger = engine.ledger().await?;
             Ok((engine, ledger))
         };
-        let (history, (mut engine, ledger)) = self.folder.read_beside(look).await?;
+        let (history, (engine, ledger)) = self.folder.read_beside(look).await?;
         let policy = self.options.policy(&self.database);
         let planned = plan(&history, &ledger, &policy)
             .map_err(|refusal| session::refused(&engine, &ledger, &history, refusal))?;
         let (baseline, pending) = summary::scripts(&planned, policy.transaction);
-        let begun = engine.begun().await?;
         let text = match self.output {
-            Format::Table => table(&engine, &ledger, &planned, &begun, &baseline, &pending),
+            Format::Table => table(&engine, &ledger, &planned, &baseline, &pending),
             format => {
                 let document = Document {
                     database: engine.identity().database.clone(),
@@ -81,7 +80,7 @@ impl Plan {
                     description: planned.from_description.clone(),
                     target: planned.to.to_string(),
                     pending: pending.len(),
-                    begun,
+                    begun: ledger.begun.clone(),
                     plan: pending,
                     baseline,
                     hash: planned.hash.to_string(),
@@ -102,15 +101,14 @@ fn table(
     engine: &Engine,
     ledger: &Ledger,
     planned: &Planned,
-    begun: &[Begun],
     baseline: &[ScriptSummary],
     pending: &[ScriptSummary],
 ) -> String {
     let rows: Vec<_> = baseline.iter().chain(pending).map(ScriptSummary::row).collect();
     let mut text = format!("{}; {}\n", session::place(engine, ledger), summary::what(planned));
     text.push_str(&output::table(None, &rows, "  "));
-    for script in begun {
-        text.push_str(&output::printable(&format!("Begun: {}.\n", summary::begun(script))));
+    for script in &ledger.begun {
+        text.push_str(&output::printable(&format!("Begun: {script}.\n")));
     }
     if let Some(hold) = ledger.hold.as_ref().filter(|_| !planned.is_done()) {
         text.push_str(&told_hold(hold, &planned.hash));

@@ -9,8 +9,8 @@ use super::source::OptionalFolder;
 use super::summary::{self, HoldSummary};
 use super::target::{Database, PlanOptions};
 use crate::api::Failure;
-use crate::plan::{Ledger, plan};
-use crate::postgres::{Begun, Engine, Holder, Locks};
+use crate::plan::{Begun, Ledger, plan};
+use crate::postgres::{Engine, Holder, Locks};
 
 /// Show where a database is, what is pending, what failed, and who is at work.
 #[derive(Args, Debug)]
@@ -107,7 +107,6 @@ impl Status {
         let history = self.folder.read()?;
         let mut engine = session::connect(&self.database, Locks::default()).await?;
         let ledger = engine.ledger().await?;
-        let begun = engine.begun().await?;
         let size = engine.size_bytes().await?;
         let holder = engine.lock_holder().await?;
         let ahead = match &history {
@@ -131,8 +130,8 @@ impl Status {
             _ => Exit::Done,
         };
         let text = match self.output {
-            Format::Table => table(&engine, &ledger, &begun, size, holder.as_ref(), &ahead),
-            format => output::document(format, &document(&engine, &ledger, begun, size, holder.as_ref(), ahead)),
+            Format::Table => table(&engine, &ledger, size, holder.as_ref(), &ahead),
+            format => output::document(format, &document(&engine, &ledger, size, holder.as_ref(), ahead)),
         };
         engine.close().await;
         output::print(&text)?;
@@ -140,14 +139,7 @@ impl Status {
     }
 }
 
-fn document(
-    engine: &Engine,
-    ledger: &Ledger,
-    begun: Vec<Begun>,
-    size_bytes: i64,
-    holder: Option<&Holder>,
-    ahead: Ahead,
-) -> Document {
+fn document(engine: &Engine, ledger: &Ledger, size_bytes: i64, holder: Option<&Holder>, ahead: Ahead) -> Document {
     let identity = engine.identity();
     let current = ledger.current();
     Document {
@@ -163,7 +155,7 @@ fn document(
         description: current.map(|row| row.description.clone()),
         applied_at: current.map(|row| row.applied_at.to_string()),
         applied_by: current.map(|row| row.applied_by.clone()),
-        begun,
+        begun: ledger.begun.clone(),
         target: ahead.target,
         pending: ahead.pending,
         failure: ahead.failure,
@@ -173,14 +165,7 @@ fn document(
     }
 }
 
-fn table(
-    engine: &Engine,
-    ledger: &Ledger,
-    begun: &[Begun],
-    size: i64,
-    holder: Option<&Holder>,
-    ahead: &Ahead,
-) -> String {
+fn table(engine: &Engine, ledger: &Ledger, size: i64, holder: Option<&Holder>, ahead: &Ahead) -> String {
     let (identity, target) = (engine.identity(), engine.target());
     let mut rows: Vec<Vec<String>> = Vec::new();
     let mut say = |name: &str, text: String| rows.push(vec![name.to_owned(), text]);
@@ -201,13 +186,13 @@ fn table(
                 moment(row.applied_at),
                 row.applied_by
             ),
-            None if !begun.is_empty() => "none: no script is applied as a whole yet".to_owned(),
+            None if !ledger.begun.is_empty() => "none: no script is applied as a whole yet".to_owned(),
             None if ledger.exists => "none: the ledger is empty".to_owned(),
             None => "none: there is no ledger yet".to_owned(),
         },
     );
-    for script in begun {
-        say("begun", summary::begun(script));
+    for script in &ledger.begun {
+        say("begun", script.to_string());
     }
     if let Some(text) = &ahead.text {
         say("folder", text.clone());

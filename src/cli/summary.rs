@@ -5,7 +5,6 @@ use serde::Serialize;
 use super::output::{capital, count};
 use crate::api::TransactionMode;
 use crate::plan::{Hold, Plan};
-use crate::postgres::Begun;
 use crate::script::{self, Rollback, Script};
 
 /// One script of a plan. The names that status.plan of a Migration has, and a few more.
@@ -134,13 +133,6 @@ pub fn scripts(plan: &Plan, transaction: TransactionMode) -> (Vec<ScriptSummary>
         plan.baseline.iter().map(|script| ScriptSummary::new(script, Mode::recorded(plan))).collect(),
         plan.pending.iter().map(|script| ScriptSummary::new(script, mode(script))).collect(),
     )
-}
-
-/// `005_x.sql, 2 statements done`: a script that is begun.
-pub fn begun(script: &Begun) -> String {
-    let unsettled =
-        script.unsettled.map(|number| format!("; statement {number} runs, or what became of it is not known"));
-    format!("{}, {} done{}", script.file, count(script.done, "statement"), unsettled.unwrap_or_default())
 }
 
 /// `1 script to apply, up to 003`, what a plan comes to.

@@ -18,7 +18,7 @@ use std::sync::Arc;
 pub use drift::{Drift, drift};
 pub use foreign::{ForeignLedger, ForeignRow, Tool, crc32};
 pub use hash::PlanHash;
-pub use ledger::{Applied, Hold, Ledger};
+pub use ledger::{Applied, Begun, Hold, Ledger};
 pub use refusal::Refusal;
 
 use crate::api::TransactionMode;

@@ -1,15 +1,13 @@
 //! Reading the ledger. Making it is in [`super::claim`], writing to it in [`super::journal`], but for the rows of
 //! applied scripts, which are written in the scripts' own transactions (see [`super::apply`]).
 
-use serde::Serialize;
-
 use super::claim::FORMAT;
 use super::engine::Engine;
 use super::error::PostgresError;
 use super::quote::{Ident, Literal};
 use super::server_error::ServerError;
 use super::session::{Fault, Row, text};
-use crate::plan::{Applied, Hold, Ledger, PlanHash};
+use crate::plan::{Applied, Begun, Hold, Ledger, PlanHash};
 
 /// What the ledger says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,17 +17,6 @@ pub(super) struct Head {
     pub claimant: Option<String>,
     /// Whether its schema is there, with or without the tables.
     pub schema: bool,
-}
-
-/// A script that is run statement by statement, and is not applied as a whole yet.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Begun {
-    pub file: String,
-    /// How many of its statements are done. Those that only set up the session do not count.
-    pub done: usize,
-    /// The statement (from 1) that was begun, and of which nothing more is known: it runs, or its answer was lost.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub unsettled: Option<usize>,
 }
 
 /// A timestamptz as RFC 3339 in UTC, whatever DateStyle and TimeZone are.
@@ -46,10 +33,15 @@ impl Engine {
     /// Reads the ledger, without the scripts' texts. Creates nothing; works when there is none.
     ///
     /// One message, and two more when there are no rows: whether the schemas of the search path have tables, and which tables
-    /// are ledgers of other tools. Each of these is read.
+    /// are ledgers of other tools. Each of these is read. A ledger of format 1 takes a few more.
     pub async fn ledger(&mut self) -> Result<Ledger, PostgresError> {
+        self.read_ledger(true).await
+    }
+
+    /// `statements`: whether it is taken to have the table of statements, which came with format 2.
+    async fn read_ledger(&mut self, statements: bool) -> Result<Ledger, PostgresError> {
         // Each row says first what it is. Column by column, because the simple protocol knows no other types.
-        let sql = format!(
+        let mut sql = format!(
             "SELECT 'meta', key, value FROM {meta};\
              SELECT 'row', version, file_name, description, author, date, checksum, mode, {applied_at}, applied_by, \
              run_id::text, duration_ms::text, retired::text FROM {history} ORDER BY number;\
@@ -61,12 +53,19 @@ impl Engine {
             applied_at = rfc3339("applied_at"),
             at = rfc3339("at"),
         );
+        if statements {
+            sql.push_str(&format!(
+                ";SELECT 'begun', s.number::text, max(s.file_name), count(s.done_at)::text, \
+                 (min(s.statement) FILTER (WHERE s.done_at IS NULL))::text FROM {} GROUP BY s.number ORDER BY s.number",
+                self.begun_statements(),
+            ));
+        }
         let rows = match self.try_query(sql).await {
             Ok(rows) => rows,
             // undefined_table, invalid_schema_name, undefined_column, insufficient_privilege: absent, damaged, of
             // another format, or not for us.
             Err(Fault::Server(error)) if matches!(&*error.sql_state, "42P01" | "3F000" | "42703" | "42501") => {
-                return self.unreadable_ledger(*error).await;
+                return self.unreadable_ledger(*error, statements).await;
             }
             Err(fault) => return Err(PostgresError::from_fault(&self.target.address, "reading the ledger", fault)),
         };
@@ -77,6 +76,7 @@ impl Engine {
                 ("meta", "format") => format = Some(text(row, 2).to_owned()),
                 ("meta", "claimant") => ledger.claimant = row.get(2).cloned().flatten(),
                 ("row", _) => ledger.rows.push(self.applied(row)?),
+                ("begun", _) => ledger.begun.push(self.begun(row)?),
                 ("event", "held") => ledger.hold = Some(self.held(row)?),
                 _ => {}
             }
@@ -84,15 +84,16 @@ impl Engine {
         let format = self.known_format(format)?;
         self.ledger = Some(Head { format, claimant: ledger.claimant.clone(), schema: true });
         // What a script has made that Belay began, statement by statement, is not foreign.
-        if ledger.rows.is_empty() && self.begun().await?.is_empty() {
+        if ledger.rows.is_empty() && ledger.begun.is_empty() {
             ledger.first_foreign_table = self.first_foreign_table().await?;
             (ledger.foreign, ledger.foreign_elsewhere) = self.foreign_ledgers().await?;
         }
         Ok(ledger)
     }
 
-    /// The tables could not be read: because there are none, or because something is wrong with them.
-    async fn unreadable_ledger(&mut self, error: ServerError) -> Result<Ledger, PostgresError> {
+    /// The tables could not be read: because there are none, because the format is without statements, or because something
+    /// is wrong with them.
+    async fn unreadable_ledger(&mut self, error: ServerError, statements: bool) -> Result<Ledger, PostgresError> {
         // One row for each table, and one without a table for a schema that has none.
         let sql = format!(
             "SELECT c.relname::text FROM pg_catalog.pg_namespace n LEFT JOIN pg_catalog.pg_class c ON \
@@ -113,7 +114,10 @@ impl Engine {
         if tables.iter().any(|row| text(row, 0) == "meta") {
             let sql = format!("SELECT value FROM {} WHERE key = 'format'", self.table("meta"));
             let rows = self.query("reading the ledger's format", sql).await?;
-            self.known_format(rows.first().map(|row| text(row, 0).to_owned()))?;
+            let format = self.known_format(rows.first().map(|row| text(row, 0).to_owned()))?;
+            if statements && format < 2 {
+                return Box::pin(self.read_ledger(false)).await;
+            }
         }
         Err(self.damaged(error.message))
     }
@@ -150,6 +154,16 @@ impl Engine {
         })
     }
 
+    fn begun(&self, row: &Row) -> Result<Begun, PostgresError> {
+        let version = text(row, 1).parse();
+        Ok(Begun {
+            version: version.map_err(|_| self.damaged("a statement has no usable version".into()))?,
+            file: text(row, 2).to_owned(),
+            done: text(row, 3).parse().unwrap_or_default(),
+            unsettled: text(row, 4).parse().ok(),
+        })
+    }
+
     fn held(&self, row: &Row) -> Result<Hold, PostgresError> {
         let damaged = |what: &str| self.damaged(format!("the last hold has no usable {what}"));
         Ok(Hold {
@@ -174,25 +188,6 @@ impl Engine {
                 ("", format!("ARRAY[{}]::pg_catalog.name[]", names.join(", ")), "")
             }
         }
-    }
-
-    /// The scripts of which statements were run, and that are not applied as a whole. Of the ledger that was read last.
-    pub async fn begun(&mut self) -> Result<Vec<Begun>, PostgresError> {
-        if self.ledger.as_ref().is_none_or(|head| head.format < 2) {
-            return Ok(Vec::new());
-        }
-        let sql = format!(
-            "SELECT max(s.file_name), count(s.done_at)::text, \
-             (min(s.statement) FILTER (WHERE s.done_at IS NULL))::text FROM {} GROUP BY s.number ORDER BY s.number",
-            self.begun_statements(),
-        );
-        let rows = self.query("reading the ledger", sql).await?;
-        let begun = |row: &Row| Begun {
-            file: text(row, 0).to_owned(),
-            done: text(row, 1).parse().unwrap_or_default(),
-            unsettled: text(row, 2).parse().ok(),
-        };
-        Ok(rows.iter().map(begun).collect())
     }
 
     /// The rows `s` of statements whose script is not applied as a whole, as FROM takes them.

@@ -61,7 +61,6 @@ pub use engine::{Engine, Holder, LOCK_KEY};
 pub use error::{ApplyError, PostgresError};
 pub use failpoint::FAILPOINTS;
 pub use journal::RunIntent;
-pub use ledger::Begun;
 pub use ledger_text::{is_whole, kept_text};
 pub use libpq::{LibpqFiles, TlsFiles, system_roots};
 pub use notice::Notice;

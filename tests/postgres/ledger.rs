@@ -133,9 +133,29 @@ async fn a_newer_format_is_refused_with_both_numbers() {
 async fn a_ledger_that_lost_a_table_is_not_taken_for_an_absent_one() {
     let database = Postgres::shared().database().await;
     let mut engine = claimed(database.engine().await).await;
-    database.admin("DROP TABLE belay.event").await;
-    let error = engine.ledger().await.unwrap_err();
-    assert!(error.to_string().contains("Restore the schema"), "{error}");
+    for table in ["statement", "event"] {
+        database.admin(&format!("DROP TABLE belay.{table}")).await;
+        let error = engine.ledger().await.unwrap_err();
+        assert!(error.to_string().contains("Restore the schema"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_ledger_from_before_there_were_statements_is_read_and_brought_up_to_date() {
+    let database = Postgres::shared().database().await;
+    let mut engine = claimed(database.engine().await).await;
+    apply(&mut engine, &[("001_a.sql", "SELECT 1")]).await.unwrap();
+    engine.close().await;
+    let older = "DROP TABLE belay.statement; ALTER TABLE belay.run DROP COLUMN notices; \
+                 UPDATE belay.meta SET value = '1' WHERE key = 'format'";
+    database.admin(older).await;
+    let mut engine = database.engine().await;
+    take_lock(&mut engine).await;
+    let ledger = engine.ledger().await.unwrap();
+    assert_eq!((ledger.rows.len(), ledger.begun.len()), (1, 0));
+    engine.claim("cluster/test/test").await.unwrap();
+    assert_eq!(engine.ledger().await.unwrap(), ledger);
+    assert_eq!(database.value("SELECT value FROM belay.meta WHERE key = 'format'").await.as_deref(), Some("2"));
 }
 
 #[tokio::test]
