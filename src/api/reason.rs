@@ -96,8 +96,8 @@ reasons! {
         "Find out who, and what else was lost; then annotate the PostgresDatabase with belay.dev/accept, as the message shows.";
     ChecksumMismatch: Stalled, "A script was edited after it was applied.",
         "Put the script back as it was, and write the change as a new script; or `belay repair` when the edit changes nothing.";
-    MissingScript: Stalled, "A script that was applied is no longer in the source, or was renamed.",
-        "Put the script back; or `belay repair` when it was renamed on purpose.";
+    MissingScript: Stalled, "A script that was applied, or begun, is no longer in the source, or was renamed.",
+        "Put the script back; or `belay repair`, as the message shows, when it is gone or renamed on purpose.";
     OutOfOrder: Stalled, "A pending script has a lower version than one that is applied.",
         "Give it a higher version, or set spec.outOfOrder to Allow.";
     UnknownTarget: Stalled, "spec.target or spec.baseline names a version that the source does not have, or one below what is applied.",

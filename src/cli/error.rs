@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::exit::Exit;
 use super::output::capital;
 use crate::api::{Failure, Reason};
-use crate::plan::Refusal;
+use crate::plan::{Begun, Refusal};
 use crate::postgres::{Address, Holder, PostgresError};
 use crate::script::InvalidFile;
 use crate::source::SourceError;
@@ -114,6 +114,7 @@ fn of_refusal(refusal: &Refusal, message: String) -> Failure {
         | Refusal::MissingScript { script, .. }
         | Refusal::OutOfOrder { script, .. }
         | Refusal::ForeignChecksum { script, .. }
+        | Refusal::MissingBegun { begun: Begun { file: script, .. } }
         | Refusal::Renamed { is: script, .. } => failure.script = Some(script.clone()),
         _ => {}
     }

@@ -24,7 +24,7 @@ Exit codes:
   0    done, or nothing to do
   1    refused or failed: the message says what to change, and what is applied
   2    wrong arguments
-  3    something is to be done, and was only shown (plan --exit-code, status --exit-code, repair without --yes)
+  3    something is to be done, and was only shown (plan --exit-code, status --exit-code, repair)
   4    not now: the server, its advisory lock or a script's locks were not to be had in time; try again
   130  interrupted: cancelled on the server; the message says what is applied";
 

@@ -3,11 +3,11 @@ use serde::Serialize;
 
 use super::error::CliError;
 use super::exit::{self, Exit};
-use super::output::{self, Format, count};
+use super::output::{self, Format, capital, count};
 use super::source::Folder;
 use super::target::{Database, LockOptions};
 use super::{changes, interrupt, session};
-use crate::plan::{Drift, Ledger, drift};
+use crate::plan::{Begun, Drift, Ledger, Refusal, drift, missing};
 use crate::postgres::{Engine, Locks, Repair as Row, Word};
 use crate::script::{History, Version};
 
@@ -57,6 +57,9 @@ struct Document {
     /// What is said of statements.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     statements: Vec<String>,
+    /// Scripts that are begun and that the folder does not have: left as they are, and no plan is made over them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<Begun>,
     /// Whether it was done; else it was only shown.
     done: bool,
 }
@@ -116,9 +119,15 @@ impl Repair {
     async fn on(&self, engine: &mut Engine, history: Option<&History>) -> Result<Exit, CliError> {
         let ledger = engine.ledger().await?;
         let words = self.words();
-        let wanted = |drift: &Drift| self.versions.is_empty() || self.versions.contains(&drift.row().version);
+        let wanted = |version: &Version| self.versions.is_empty() || self.versions.contains(version);
         let found = history.map(|history| drift(history, &ledger)).unwrap_or_default();
-        let found: Vec<_> = found.into_iter().filter(wanted).collect();
+        let found: Vec<_> = found.into_iter().filter(|drift| wanted(&drift.row().version)).collect();
+        let missing: Vec<_> = history
+            .into_iter()
+            .flat_map(|history| missing(history, &ledger))
+            .filter(|begun| wanted(&begun.version) && !self.forget_statements.contains(&begun.version))
+            .cloned()
+            .collect();
         let mut changes = Vec::new();
         for drift in &found {
             let before = match drift {
@@ -138,14 +147,15 @@ impl Repair {
                 engine.release_claim(&person).await?;
             }
         }
-        let exit = if nothing || self.yes { Exit::Done } else { Exit::Pending };
+        let exit = if (nothing || self.yes) && missing.is_empty() { Exit::Done } else { Exit::Pending };
         let text = match self.output {
-            Format::Table => self.table(engine, &ledger, &changes, claim.as_deref(), &words),
+            Format::Table => self.table(engine, &ledger, &changes, claim.as_deref(), &words, &missing),
             format => {
                 let done = self.yes && !nothing;
                 let database = engine.identity().database.clone();
                 let statements = words.iter().map(ToString::to_string).collect();
-                output::document(format, &Document { database, changes, released_claim: claim, statements, done })
+                let document = Document { database, changes, released_claim: claim, statements, missing, done };
+                output::document(format, &document)
             }
         };
         output::print(&text)?;
@@ -164,14 +174,21 @@ impl Repair {
         changes: &[Change],
         claim: Option<&str>,
         words: &[Word],
+        missing: &[Begun],
     ) -> String {
+        let left = |begun: &Begun| {
+            let refusal = Refusal::MissingBegun { begun: begun.clone() };
+            output::printable(&format!("{}.\n", capital(&refusal.to_string())))
+        };
+        let left: String = missing.iter().map(left).collect();
         let place = session::place(engine, ledger);
         if changes.is_empty() && claim.is_none() && words.is_empty() {
-            let why = match self.compares() {
-                true => "the ledger agrees with the folder",
-                false => "nobody has claimed the ledger",
+            let why = match (self.compares(), missing) {
+                (true, []) => "the ledger agrees with the folder, and nothing is to be repaired",
+                (true, _) => "the ledger agrees with the folder about what is applied, but not about what is begun",
+                (false, _) => "nobody has claimed the ledger, and nothing is to be repaired",
             };
-            return format!("{place}; {why}, and nothing is to be repaired\n");
+            return format!("{place}; {why}\n{left}");
         }
         let rows = changes.len() + words.len();
         let mut text = format!("{place}; {} of the ledger to be changed\n", count(rows, "row"));
@@ -191,7 +208,7 @@ impl Repair {
                 "Nothing is changed yet. If {right} is right, run this again with --yes; no script is run then either.\n"
             ),
         });
-        text
+        text + &left
     }
 }
 

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::{Applied, Ledger};
+use super::{Applied, Begun, Ledger};
 use crate::script::{History, Script};
 
 /// Where ledger and history differ about what is applied: what keeps a plan from being made, and what a person may say
@@ -44,6 +44,12 @@ pub fn drift(history: &History, ledger: &Ledger) -> Vec<Drift> {
     let mut rows: Vec<_> = ledger.rows.iter().collect();
     rows.sort_by(|a, b| a.version.cmp(&b.version));
     rows.into_iter().filter_map(|row| of_row(history, ledger, row)).collect()
+}
+
+/// The scripts that are begun and no longer in the history: what is done of one would be done again under another version.
+/// Whether one that is there was edited is found when it is gone on with, statement by statement.
+pub fn missing<'a>(history: &'a History, ledger: &'a Ledger) -> impl Iterator<Item = &'a Begun> {
+    ledger.begun.iter().filter(|begun| history.get(&begun.version).is_none())
 }
 
 fn of_row(history: &History, ledger: &Ledger, row: &Applied) -> Option<Drift> {

@@ -15,7 +15,7 @@ mod tests;
 use std::ops::Deref;
 use std::sync::Arc;
 
-pub use drift::{Drift, drift};
+pub use drift::{Drift, drift, missing};
 pub use foreign::{ForeignLedger, ForeignRow, Tool, crc32};
 pub use hash::PlanHash;
 pub use ledger::{Applied, Begun, Hold, Ledger};
@@ -158,7 +158,7 @@ pub fn plan(history: &History, ledger: &Ledger, policy: &Policy) -> Result<Plan,
     })
 }
 
-/// What is applied must still be in the history, as it was.
+/// What is applied must still be in the history, as it was; and what is begun, to be gone on with.
 fn agree(history: &History, ledger: &Ledger) -> Result<(), Refusal> {
     for row in &ledger.rows {
         match history.get(&row.version) {
@@ -178,7 +178,10 @@ fn agree(history: &History, ledger: &Ledger) -> Result<(), Refusal> {
             Some(_) => {}
         }
     }
-    Ok(())
+    match missing(history, ledger).next() {
+        Some(begun) => Err(Refusal::MissingBegun { begun: begun.clone() }),
+        None => Ok(()),
+    }
 }
 
 /// What is recorded as present when the ledger is empty, and whose ledger says so.

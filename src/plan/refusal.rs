@@ -1,5 +1,6 @@
 use jiff::Timestamp;
 
+use super::Begun;
 use crate::api::{Layout, Reason};
 use crate::script::{Checksum, Unsupported, Version};
 
@@ -76,6 +77,11 @@ pub enum Refusal {
     )]
     MissingScript { script: String, version: Version },
     #[error(
+        "version {version} is begun, but is no longer in the source ({begun}). Put it back; or, if the database is as if it had never been begun, run belay repair --forget-statements {version} --yes",
+        version = .begun.version
+    )]
+    MissingBegun { begun: Begun },
+    #[error(
         "{was} is applied, but the source now calls it {is}. Name it {was} again; if it was renamed on purpose, run belay repair"
     )]
     Renamed { was: String, is: String },
@@ -106,7 +112,10 @@ impl Refusal {
             | Self::ForeignElsewhere { .. } => Reason::AdoptionRefused,
             Self::ForeignUnreadable { .. } => Reason::PermissionDenied,
             Self::ChecksumMismatch { .. } | Self::ForeignChecksum { .. } => Reason::ChecksumMismatch,
-            Self::MissingScript { .. } | Self::Renamed { .. } | Self::ForeignMissing { .. } => Reason::MissingScript,
+            Self::MissingScript { .. }
+            | Self::MissingBegun { .. }
+            | Self::Renamed { .. }
+            | Self::ForeignMissing { .. } => Reason::MissingScript,
             Self::OutOfOrder { .. } => Reason::OutOfOrder,
             Self::UnsupportedScript { .. } | Self::NotInOneTransaction { .. } => Reason::UnsupportedScript,
         }

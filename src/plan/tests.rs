@@ -114,6 +114,24 @@ fn a_removed_script_is_refused_unless_it_was_retired() {
 }
 
 #[test]
+fn a_begun_script_that_was_removed_or_renumbered_is_refused_and_one_that_is_there_goes_on() {
+    let begun = |done, unsettled| Begun { version: v("2"), file: "002_b.sql".into(), done, unsettled };
+    let with = |begun| Ledger { begun: vec![begun], ..applied(&three(), &["001"]) };
+    let renumbered = [("001_a.sql", "create table a ();"), ("003_b.sql", "create table b ();")];
+    for files in [&renumbered[..1], &renumbered] {
+        let (reason, message) = refusal(&history(files), &with(begun(1, Some(2))), &Policy::default());
+        assert_eq!(reason, Reason::MissingScript);
+        for words in
+            ["2 is begun, but", "(002_b.sql, 1 statement done; statement 2 runs, or", "--forget-statements 2 --yes"]
+        {
+            assert!(message.contains(words), "{words}: {message}");
+        }
+    }
+    let renamed = history(&[("001_a.sql", "create table a ();"), ("2_other.sql", "create table b ();")]);
+    assert_eq!(pending(&plan(&renamed, &with(begun(2, None)), &Policy::default()).unwrap()), ["2"]);
+}
+
+#[test]
 fn a_renamed_script_is_refused() {
     let ledger = applied(&three(), &["001"]);
     let renamed = history(&[("001_other.sql", "create table a ();")]);

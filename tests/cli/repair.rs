@@ -108,6 +108,41 @@ async fn a_claim_and_a_word_on_a_statement_change_nothing_else_and_need_no_folde
 }
 
 #[tokio::test]
+async fn a_begun_script_that_is_gone_is_named_with_the_command_that_forgets_it() {
+    let bench = Bench::after(&SHOP[..1], 1).await;
+    let script = "-- belay: no-transaction\nCREATE TABLE paid (a int);\nSELECT nonsense;\n";
+    bench.folder.write("002_pay.sql", script);
+    bench.run(&["apply"]).is(1);
+    bench.folder.rename("002_pay.sql", "003_pay.sql");
+    let words = ["Version 2 is begun", "(002_pay.sql, 1 statement done)", "belay repair --forget-statements 2 --yes."];
+    bench.refuses(&["apply"], "MissingScript", &[&words[..], &["Nothing was run", "is at 001"]].concat());
+    bench.refuses(&["plan"], "MissingScript", &words);
+    let document = bench.run(&["status", "migrations", "-o", "json"]).is(1).document();
+    assert_eq!((&document["failure"]["script"], &document["begun"][0]["done"]), (&"002_pay.sql".into(), &1.into()));
+
+    for arguments in [&["repair"][..], &["repair", "--yes"]] {
+        let before = bench.dump();
+        let said = bench.run(arguments).is(3).out;
+        for words in words {
+            assert!(said.contains(words) && !said.contains("nothing is to be repaired"), "{words}: {said}");
+        }
+        assert_eq!(bench.dump(), before);
+    }
+    let document = bench.run(&["repair", "-o", "json"]).is(3).document();
+    assert_eq!(document["missing"], serde_json::json!([{"file": "002_pay.sql", "done": 1}]));
+    bench.run(&["repair", "--version", "1"]).is(0);
+
+    bench.folder.rename("003_pay.sql", "002_pay.sql");
+    bench.run(&["plan"]).is(0);
+    bench.folder.rename("002_pay.sql", "003_pay.sql");
+    bench.database.admin("DROP TABLE paid").await;
+    bench.run(&["repair", "--forget-statements", "2", "--yes"]).is(0);
+    bench.folder.write("003_pay.sql", script.replace("nonsense", "1"));
+    bench.run(&["apply"]).is(0);
+    assert_eq!(bench.versions().await, "001 003");
+}
+
+#[tokio::test]
 async fn a_repair_of_a_database_without_a_ledger_finds_nothing() {
     let bench = Bench::new(SHOP).await;
     let before = bench.dump();

@@ -49,7 +49,7 @@ variables. Without an sslmode a person's connection uses TLS where the server ha
 | 0 | done, or nothing to do |
 | 1 | refused or failed: the message says what to change. No script is half applied |
 | 2 | wrong arguments |
-| 3 | something is to be done, and was only shown: `plan --exit-code`, `status --exit-code`, `repair` without `--yes` |
+| 3 | something is to be done, and was only shown: `plan --exit-code`, `status --exit-code`, `repair` without `--yes`, or when it leaves something |
 | 4 | not now: the server, its advisory lock or a script's locks were not to be had in time. The same command may succeed later |
 | 130 | interrupted by Ctrl-C or SIGTERM: cancelled on the server, and rolled back |
 

@@ -15,7 +15,7 @@ use super::{message, report};
 use crate::api::{Failure, MigrationStatus, PostgresBackup, PostgresDatabase, Reason, RunStatus, State, conditions};
 use crate::controller::pin::Pin;
 use crate::health::Verdict;
-use crate::plan::{Applied, ForeignLedger, ForeignRow, Hold, Ledger, Policy, Tool, plan};
+use crate::plan::{Applied, Begun, ForeignLedger, ForeignRow, Hold, Ledger, Policy, Tool, plan};
 use crate::postgres::Identity;
 use crate::script::History;
 
@@ -297,6 +297,16 @@ fn a_ledger_of_another_tool_is_taken_over_by_applying_the_plan_that_says_so() {
     assert_eq!(decision.step, Step::Apply { below: None });
     let plan = decision.plan.unwrap();
     assert_eq!((plan.baseline.len(), plan.pending.len(), plan.adopted.is_some()), (1, 1, true));
+}
+
+#[test]
+fn a_begun_script_that_is_gone_from_the_source_is_named_and_nothing_is_applied() {
+    let (o, mut run) = read(1);
+    let begun = Begun { version: "9".parse().unwrap(), file: "009_i.sql".into(), done: 1, unsettled: None };
+    run.inspection = Some(Arc::new(inspection(Ledger { begun: vec![begun], ..ledger(1) })));
+    let decision = with(o, run);
+    assert_eq!(decision.step, Step::Close { outcome: Reason::MissingScript });
+    assert!(message(&decision).contains("009_i.sql, 1 statement done"), "{}", message(&decision));
 }
 
 #[test]
