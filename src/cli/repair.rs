@@ -119,6 +119,7 @@ impl Repair {
     async fn on(&self, engine: &mut Engine, history: Option<&History>) -> Result<Exit, CliError> {
         let ledger = engine.ledger().await?;
         let words = self.words();
+        engine.check_words(&words).await?;
         let wanted = |version: &Version| self.versions.is_empty() || self.versions.contains(version);
         let found = history.map(|history| drift(history, &ledger)).unwrap_or_default();
         let found: Vec<_> = found.into_iter().filter(|drift| wanted(&drift.row().version)).collect();

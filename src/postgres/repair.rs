@@ -44,6 +44,22 @@ impl std::fmt::Display for Word {
 }
 
 impl Engine {
+    /// Whether the ledger that was read last has all that is spoken of: what [`Engine::take_word`] would find out later. Needs
+    /// no lock, and changes nothing.
+    ///
+    /// # Errors
+    /// [`PostgresError::NotInDoubt`], as there.
+    pub async fn check_words(&mut self, words: &[Word]) -> Result<(), PostgresError> {
+        let has_statements = self.ledger.as_ref().is_some_and(|head| head.format >= 2);
+        for word in words {
+            let sql = format!("SELECT FROM {} s WHERE {} LIMIT 1", self.table("statement"), self.spoken_of(word));
+            if !has_statements || self.query("reading the ledger", sql).await?.is_empty() {
+                return Err(self.not_in_doubt(word));
+            }
+        }
+        Ok(())
+    }
+
     /// Writes down what a person says of statements, each with an event; all of it or nothing. Needs the lock.
     ///
     /// # Errors
@@ -56,7 +72,7 @@ impl Engine {
             let written = self.write("repairing the ledger", format!("{began}{sql}")).await?;
             if written.is_empty() {
                 self.rollback().await?;
-                return Err(PostgresError::NotInDoubt { address: self.target.address.clone(), what: word.to_string() });
+                return Err(self.not_in_doubt(word));
             }
         }
         match words.is_empty() {
@@ -65,35 +81,45 @@ impl Engine {
         }
     }
 
+    fn not_in_doubt(&self, word: &Word) -> PostgresError {
+        PostgresError::NotInDoubt { address: self.target.address.clone(), what: word.to_string() }
+    }
+
+    /// The rows `s` of statements that a word is about, as WHERE takes them.
+    fn spoken_of(&self, word: &Word) -> String {
+        match word {
+            Word::Settled { version, statement, .. } => {
+                format!("s.number = {} AND s.statement = {statement} AND s.done_at IS NULL", version.number())
+            }
+            Word::Forgotten { version } => format!(
+                "s.number = {} AND NOT EXISTS (SELECT FROM {} h WHERE h.number = s.number)",
+                version.number(),
+                self.table("history")
+            ),
+        }
+    }
+
     fn word_sql(&self, actor: &str, word: &Word) -> String {
         let table = self.table("statement");
-        let locked = self.lock_is_held();
         let (change, detail) = match word {
-            Word::Settled { version, statement, done } => {
-                let row = format!(
-                    "number = {} AND statement = {statement} AND done_at IS NULL AND {locked} RETURNING file_name",
-                    version.number()
-                );
-                let change = match done {
-                    true => format!("UPDATE {table} SET done_at = pg_catalog.clock_timestamp() WHERE {row}"),
-                    false => format!("DELETE FROM {table} WHERE {row}"),
-                };
-                (change, serde_json::json!({"version": version.as_written(), "statement": statement, "done": done}))
-            }
+            Word::Settled { version, statement, done } => (
+                match done {
+                    true => format!("UPDATE {table} s SET done_at = pg_catalog.clock_timestamp()"),
+                    false => format!("DELETE FROM {table} s"),
+                },
+                serde_json::json!({"version": version.as_written(), "statement": statement, "done": done}),
+            ),
             Word::Forgotten { version } => (
-                format!(
-                    "DELETE FROM {table} s WHERE number = {} AND NOT EXISTS (SELECT FROM {history} h WHERE h.number = \
-                     s.number) AND {locked} RETURNING file_name",
-                    version.number(),
-                    history = self.table("history"),
-                ),
+                format!("DELETE FROM {table} s"),
                 serde_json::json!({"version": version.as_written(), "statementsForgotten": true}),
             ),
         };
         format!(
-            "WITH changed AS ({change}) INSERT INTO {event} (kind, actor, detail) SELECT 'repaired', {actor}, \
+            "WITH changed AS ({change} WHERE {spoken_of} AND {locked} RETURNING file_name) INSERT INTO {event} (kind, actor, detail) SELECT 'repaired', {actor}, \
              {detail}::pg_catalog.jsonb || pg_catalog.jsonb_build_object('file', max(file_name)) FROM changed \
              HAVING count(*) > 0 RETURNING 'written'",
+            spoken_of = self.spoken_of(word),
+            locked = self.lock_is_held(),
             event = self.table("event"),
             actor = Literal(actor),
             detail = Literal(&detail.to_string()),

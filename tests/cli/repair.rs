@@ -108,6 +108,25 @@ async fn a_claim_and_a_word_on_a_statement_change_nothing_else_and_need_no_folde
 }
 
 #[tokio::test]
+async fn a_word_on_a_statement_that_is_not_in_doubt_is_refused_before_it_is_asked_for() {
+    let bench = Bench::after(&SHOP[..1], 1).await;
+    let done = "INSERT INTO belay.statement (number, statement, file_name, checksum, command, run_id, done_at) \
+                VALUES (2, 1, '002_x.sql', '', 'CALL', gen_random_uuid(), now())";
+    bench.database.admin(done).await;
+    bench.folder.rename(SHOP[0].0, "001_first.sql");
+    for word in [&["--statement", "002:1=done"][..], &["--statement", "2:2=undone"], &["--forget-statements", "001"]] {
+        for more in [&[][..], &["--yes"], &["--version", "1", "--yes"]] {
+            let arguments = [&["repair"], word, more].concat();
+            bench.refuses(&arguments, "InDoubt", &["knows of no statement of which it could be said that"]);
+        }
+    }
+    bench.run(&["repair", "--forget-statements", "2"]).is(3);
+
+    let bench = Bench::new(&[]).await;
+    bench.refuses(&["repair", "--statement", "002:1=done", "--yes"], "InDoubt", &["knows of no statement"]);
+}
+
+#[tokio::test]
 async fn a_begun_script_that_is_gone_is_named_with_the_command_that_forgets_it() {
     let bench = Bench::after(&SHOP[..1], 1).await;
     let script = "-- belay: no-transaction\nCREATE TABLE paid (a int);\nSELECT nonsense;\n";
