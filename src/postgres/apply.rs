@@ -79,7 +79,8 @@ impl Engine {
     ) -> Result<(), ApplyError> {
         self.require_lock()?;
         self.notices.clear();
-        let (started, rows, begun) = self.starting_point().await?;
+        let apart = scripts.iter().any(|script| script.mode == Mode::NoTransaction);
+        let (started, rows, begun) = self.starting_point(apart).await?;
         let run = RunContext { started, rows, ..run.clone() };
         // It would write an earlier run's rows.
         self.forget_prepared().await;
@@ -161,12 +162,17 @@ impl Engine {
     }
 
     /// The server's time, how many scripts the ledger has, and the numbers of those that were begun statement by statement.
-    async fn starting_point(&mut self) -> Result<(String, usize, Vec<String>), PostgresError> {
+    /// `apart`: some are to be run so.
+    async fn starting_point(&mut self, apart: bool) -> Result<(String, usize, Vec<String>), PostgresError> {
         // What is lacking later would be found out behind a statement that stays.
-        let rights = [("history", "INSERT"), ("statement", "INSERT"), ("statement", "UPDATE"), ("statement", "DELETE")]
-            .map(|(table, right)| {
-                format!("pg_catalog.has_table_privilege({}, '{right}')", Literal(&self.table(table)))
-            });
+        let mut rights = vec![("history", "INSERT")];
+        if apart {
+            rights.extend(["INSERT", "UPDATE", "DELETE"].map(|right| ("statement", right)));
+        }
+        let may = |(table, right): &(&str, &str)| {
+            format!("pg_catalog.has_table_privilege({}, '{right}')", Literal(&self.table(table)))
+        };
+        let rights: Vec<_> = rights.iter().map(may).collect();
         let sql = format!(
             "SELECT pg_catalog.clock_timestamp()::text, ({}), (SELECT string_agg(DISTINCT s.number::text, ' ') FROM {}), \
              ({})::text",
@@ -218,6 +224,7 @@ impl Engine {
                 // Nothing of it was done: it is what the script is not run in one transaction for.
                 Outcome::Failed(stop) if task.is_refused_in_transaction(&stop) => {
                     task.goes_apart();
+                    task.patience = Patience::new(self.target.locks.retry_for);
                     continue;
                 }
                 // To run it again would do the part of it again that it has committed.
@@ -272,7 +279,7 @@ impl Engine {
                     let pause = retry::reconnect_pause(losses, rand::random());
                     // Once may happen to a script that takes longer than is tried; again, and it may be the script's doing.
                     if losses > 1 && (comes_again(&why) || !task.patience.lasts(pause)) {
-                        return Err(self.lost_again(&task, &why, losses));
+                        return Err(self.lost_again(&task, &why, losses).await);
                     }
                     if !pause_unless_cancelled(pause, task.cancel).await {
                         return Err(self.cancelled(&task, 0).await);
@@ -348,6 +355,11 @@ impl Task<'_> {
     fn is_refused_in_transaction(&self, stop: &Stop) -> bool {
         let refused = outside::NOT_IN_TRANSACTION.contains(&&*stop.error.sql_state);
         matches!(self.unit, Unit::Statement { apart: false, .. }) && refused
+    }
+
+    /// Whether the server is known to refuse a statement of the one script in a transaction.
+    pub(super) fn is_outside(&self, number: usize) -> bool {
+        self.scripts.first().and_then(|script| script.statements.get(number)).is_some_and(|one| one.class.is_outside())
     }
 
     /// Whether what is tried is a statement that may have committed a part of what it does.

@@ -79,7 +79,10 @@ impl Stop {
 /// Where in a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StopPlace {
+    /// In Belay's own statements before it.
     Before,
+    /// While an earlier try at the statement was settled.
+    Settling,
     /// The statement, from 0, and the character, from 1, if the server gave one.
     Script {
         statement: usize,

@@ -1,9 +1,10 @@
 //! Stopping a statement that runs: the protocol's own cancel request needs a key that sqlx keeps to itself, so a
 //! second connection asks the server.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sqlx::Connection;
+use tokio::time::{Instant, timeout_at};
 
 use super::connect::open;
 use super::session::{Backend, Fault, as_login, query};
@@ -36,20 +37,20 @@ pub(super) async fn cancel_once(target: &Target, application: &str, backend: &Ba
 /// left is to hang up.
 pub(super) async fn cancel_until_dropped(target: &Target, application: &str, backend: &Backend) -> Fault {
     let sql = cancel(backend);
-    let mut asked = Instant::now();
+    let mut until = Instant::now() + ASKING;
     loop {
-        let error = match open(target, application, false).await {
-            Ok(mut connection) => {
-                while query(&mut connection, sql.clone()).await.is_ok() {
-                    asked = Instant::now();
+        let error = match timeout_at(until, open(target, application, false)).await {
+            Ok(Ok(mut connection)) => {
+                while let Ok(Ok(_)) = timeout_at(until, query(&mut connection, sql.clone())).await {
+                    until = Instant::now() + ASKING;
                     tokio::time::sleep(AGAIN).await;
                 }
-                let _ = connection.close_hard().await;
                 None
             }
-            Err(error) => Some(super::connect::connect_error(target, error)),
+            Ok(Err(error)) => Some(super::connect::connect_error(target, error)),
+            Err(_) => None,
         };
-        if asked.elapsed() > ASKING {
+        if Instant::now() >= until {
             let why = error.map_or("no answer".to_owned(), |error| error.to_string());
             tracing::warn!(%why, "the statement cannot be cancelled: hanging up");
             return Fault::Lost { why };

@@ -3,7 +3,7 @@
 use super::attempt::{Stop, StopPlace, Task, Unit};
 use super::engine::Engine;
 use super::error::{ApplyError, PostgresError};
-use super::sqlstate::{Retry, retry};
+use super::session::TRANSACTION_TIMEOUT;
 use crate::api::{Failure, Reason, TransactionMode};
 use crate::script::Script;
 
@@ -18,10 +18,8 @@ impl Engine {
     pub(super) async fn failed(&mut self, task: &Task<'_>, stop: Stop) -> ApplyError {
         let address = self.target.address.clone();
         match stop.place {
-            // Belay's own statements: not the script's fault. But where they put right what a statement left, it is that one's.
-            StopPlace::Before
-                if !matches!(task.unit, Unit::Statement { .. }) || retry(&stop.error.sql_state) != Retry::No =>
-            {
+            // Belay's own statements: not the script's fault.
+            StopPlace::Before => {
                 PostgresError::Server { address, doing: "preparing the transaction", error: Box::new(stop.error) }
                     .into()
             }
@@ -53,15 +51,27 @@ impl Engine {
     /// What is in the database of a script that stopped: a sentence.
     async fn left(&mut self, task: &Task<'_>, script: usize) -> String {
         let begun = match task.unit {
-            Unit::Statement { number, .. } => self.may_be_begun(task, number).await,
-            Unit::Scripts | Unit::Row => false,
+            Unit::Statement { number, apart } if apart || task.is_outside(number) => {
+                self.may_be_begun(task, number).await
+            }
+            Unit::Statement { .. } | Unit::Scripts | Unit::Row => false,
         };
         task.left(script, begun)
     }
 
     /// The connection was lost again and again, though it could be made anew each time.
-    pub(super) fn lost_again(&self, task: &Task<'_>, why: &str, times: u32) -> ApplyError {
+    pub(super) async fn lost_again(&mut self, task: &Task<'_>, why: &str, times: u32) -> ApplyError {
         let script = task.scripts.first().map_or("", |script| script.file_name.as_str());
+        // That one is the script's own doing.
+        if why.ends_with(TRANSACTION_TIMEOUT) {
+            let left = self.left(task, 0).await;
+            return ApplyError::Script(Box::new(Failure {
+                reason: Reason::ScriptFailed.as_str().to_owned(),
+                message: format!("{script}: {why}, {times} times. {left}"),
+                script: Some(script.to_owned()),
+                ..Failure::default()
+            }));
+        }
         let behind = match task.scripts.len() {
             0 | 1 => String::new(),
             scripts => format!(", or in one of the {} behind it", scripts - 1),
@@ -146,7 +156,9 @@ impl Task<'_> {
                 let before = before
                     .then(|| format!("The statements of {version} before this one are applied, and are not run again"));
                 let own = match (begun, self.commits_itself()) {
-                    (true, false) => Some("this statement was begun, and the next run finds out what became of it"),
+                    (true, false) => Some(
+                        "this statement was begun: run once more as it is, it is settled, and what it left put away",
+                    ),
                     (true, true) => Some("this statement was begun, and nothing tells whether it is done"),
                     (false, true) => Some("what this statement has committed by itself stays"),
                     (false, false) => None,
@@ -194,7 +206,7 @@ impl Task<'_> {
         self.doubt(
             number,
             format!(
-                "the script was edited after its statement {} was run, outside a transaction. Put the statements that are \
+                "the script was edited after its statement {} was run, or begun, outside a transaction. Put the statements that are \
                  applied back as they were, and correct only those behind them; or, if the database is as the script \
                  wants it to be run anew, forget what was done: belay repair --forget-statements {} --yes",
                 number + 1,

@@ -14,6 +14,7 @@ use super::failpoint;
 use super::marked::mark;
 use super::message::{Around, Message, insert_row};
 use super::retry::{self, Patience};
+use super::server_error::ServerError;
 use super::session::{Fault, text};
 use super::settle::Settled;
 use super::statement_row::{Recorded, checksum};
@@ -69,14 +70,16 @@ impl Engine {
                 self.drop_session();
                 Outcome::Lost { why, committing: false }
             }
-            Fault::Server(error) => {
-                let outcome = match task.cancel.is_cancelled() {
-                    true => Outcome::Cancelled { script: 0 },
-                    false => Outcome::Failed(Stop { script: 0, place: StopPlace::Before, error: *error }),
-                };
-                self.roll_back_to(outcome).await
-            }
+            Fault::Server(error) => self.stopped_at(task, StopPlace::Before, *error).await,
         }
+    }
+
+    async fn stopped_at(&mut self, task: &Task<'_>, place: StopPlace, error: ServerError) -> Outcome {
+        let outcome = match task.cancel.is_cancelled() {
+            true => Outcome::Cancelled { script: 0 },
+            false => Outcome::Failed(Stop { script: 0, place, error }),
+        };
+        self.roll_back_to(outcome).await
     }
 
     /// The session as the script has set it up before statement `number`, or behind the last. Some: it could not be.
@@ -91,7 +94,7 @@ impl Engine {
                 Ok(_) => {}
                 Err(Fault::Server(error)) => {
                     let place = StopPlace::Script { statement: earlier, character: None };
-                    return Ok(Some(Outcome::Failed(Stop { script: 0, place, error: *error })));
+                    return Ok(Some(self.stopped_at(task, place, *error).await));
                 }
                 Err(lost) => return Err(lost),
             }
@@ -99,10 +102,17 @@ impl Engine {
         if let Some(most) = self.longest_wait(task, number) {
             // Unless the script has set less.
             let most = milliseconds(most);
+            let is_less = |sign: &str, than: &str| {
+                format!(
+                    "pg_catalog.current_setting('lock_timeout')::pg_catalog.interval OPERATOR(pg_catalog.{sign}) \
+                     '{than}'::pg_catalog.interval"
+                )
+            };
             let sql = format!(
-                "SELECT pg_catalog.set_config(name, CASE WHEN setting::pg_catalog.int4 OPERATOR(pg_catalog.>) 0 THEN \
-                 least(setting::pg_catalog.int4, {most}) ELSE {most} END::pg_catalog.text, false) \
-                 FROM pg_catalog.pg_settings WHERE name OPERATOR(pg_catalog.=) 'lock_timeout'"
+                "SELECT pg_catalog.set_config('lock_timeout', CASE WHEN {} AND {} THEN \
+                 pg_catalog.current_setting('lock_timeout') ELSE '{most}' END, false)",
+                is_less(">", "0"),
+                is_less("<", &format!("{most} ms")),
             );
             self.try_query(sql).await?;
         }
@@ -150,15 +160,25 @@ impl Engine {
             Ok(_) => {}
             Err(Fault::Lost { why }) => return Ok(Outcome::Lost { why, committing: true }),
             Err(Fault::Server(error)) => {
-                let stop = Stop { script: 0, place: StopPlace::Commit, error: *error };
-                return Ok(self.roll_back_to(Outcome::Failed(stop)).await);
+                // COMMIT itself failed, or a cancel came behind it: the row says which.
+                let outcome = match task.cancel.is_cancelled() {
+                    true => Outcome::Cancelled { script: 0 },
+                    false => Outcome::Failed(Stop { script: 0, place: StopPlace::Commit, error: *error }),
+                };
+                let outcome = self.roll_back_to(outcome).await;
+                return Ok(self.recorded_or(task, number, outcome).await);
             }
         }
         failpoint::pass("after-statement-commit").await;
-        match self.recorded(&task.scripts[0]).await {
-            Ok(rows) if rows.iter().any(|row| row.number == number && row.done) => Ok(Outcome::Committed),
-            Ok(_) => Ok(Outcome::NotOurs { script: 0, split: true }),
-            Err(error) => Ok(Outcome::Lost { why: error.to_string(), committing: true }),
+        Ok(self.recorded_or(task, number, Outcome::NotOurs { script: 0, split: true }).await)
+    }
+
+    /// What the row says; or this, if there is none.
+    async fn recorded_or(&mut self, task: &Task<'_>, number: usize, outcome: Outcome) -> Outcome {
+        match self.is_recorded_as_done(task, number).await {
+            Ok(true) => Outcome::Committed,
+            Ok(false) => outcome,
+            Err(error) => Outcome::Lost { why: error.to_string(), committing: true },
         }
     }
 
@@ -176,15 +196,13 @@ impl Engine {
         if let Some(outcome) = self.enter(task, number).await? {
             return Ok(outcome);
         }
-        // What became of an earlier try, of this run or of one that died, is told by what was there before that one.
-        if let Some(row) = &begun {
-            match self.settle(task, number, &settle, &row.before).await? {
-                Settled::Done => return self.conclude(task, number).await.map(|()| Outcome::Committed),
-                Settled::InDoubt => return Ok(Outcome::InDoubt { statement: number }),
-                Settled::NotDone | Settled::Left => {}
-            }
+        match self.way(task, number, &settle, begun.as_ref()).await {
+            Ok(Settled::Done) => return self.conclude(task, number).await.map(|()| Outcome::Committed),
+            Ok(Settled::InDoubt) => return Ok(Outcome::InDoubt { statement: number }),
+            Ok(Settled::NotDone | Settled::Left) => {}
+            Err(Fault::Server(error)) => return Ok(self.stopped_at(task, StopPlace::Settling, *error).await),
+            Err(lost) => return Err(lost),
         }
-        let way = self.clear_the_way(task, number, &settle).await?;
         if task.cancel.is_cancelled() {
             return Ok(Outcome::Cancelled { script: 0 });
         }
@@ -197,20 +215,21 @@ impl Engine {
             Some(row) => (true, row.before),
             None => (false, self.snapshot(&settle).await?),
         };
-        let intent = self.record_statement(script, number, task.run, way == Settled::Done, Some(&before));
+        let intent = self.record_statement(script, number, task.run, false, Some(&before));
         self.row(&intent).await?;
-        if way == Settled::Done {
-            return Ok(Outcome::Committed);
-        }
         failpoint::pass("after-intent").await;
         if let Some(outcome) = self.enter(task, number).await? {
+            // It was not sent.
+            if !left && let Err(error) = self.withdraw(script, number).await {
+                return Ok(error.into());
+            }
             return Ok(outcome);
         }
         let message = Message::alone(self, script, number);
         let limit = match (statement.class.is_patient(), &settle) {
             (true, _) => Limit::patient(self, task),
             // What commits by itself waits many times over, and lets go each time.
-            (false, Settle::Unknown) => Limit::at_most(task.patience.left()),
+            (false, Settle::Unknown) => Limit::at_most(task.patience.left().max(Limit::of_try(self, task).any)),
             (false, _) => Limit::of_try(self, task),
         };
         match self.send(&message, task, 0, number, limit).await {
@@ -228,6 +247,23 @@ impl Engine {
                 self.ended_apart(task, number, &settle, &before, ended).await
             }
         }
+    }
+
+    /// Settles an earlier try, if there was one, by what was there before it; and puts away what is in the statement's place.
+    async fn way(
+        &mut self,
+        task: &Task<'_>,
+        number: usize,
+        settle: &Settle,
+        begun: Option<&Recorded>,
+    ) -> Result<Settled, Fault> {
+        if let Some(row) = begun {
+            match self.settle(task, number, settle, &row.before).await? {
+                Settled::NotDone | Settled::Left => {}
+                settled => return Ok(settled),
+            }
+        }
+        self.clear_the_way(task, number, settle).await
     }
 
     /// The row that an earlier try has left, of this run or of one that died.
@@ -275,8 +311,8 @@ impl Engine {
             // What the statement waited for, this may wait for too.
             _ => Task { patience: Patience::new(self.target.locks.retry_for), ..*task },
         };
-        if let Some(outcome) = self.enter(&tidying, number).await? {
-            return Ok(outcome);
+        if self.enter(&tidying, number).await?.is_some() {
+            return Ok(ended);
         }
         let settled = match self.settle(&tidying, number, settle, before).await {
             // With its error the server has taken it back: one that is there is somebody else's.

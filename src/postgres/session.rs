@@ -49,8 +49,11 @@ const NOT_UNDERSTOOD: &str = "the answer was not understood";
 
 /// Whether a session that was lost so will be lost so again: by what its script does, or by the transaction_timeout that it sets.
 pub(super) fn comes_again(why: &str) -> bool {
-    why == NOT_UNDERSTOOD || why.ends_with("(SQLSTATE 25P04)")
+    why == NOT_UNDERSTOOD || why.ends_with(TRANSACTION_TIMEOUT)
 }
+
+/// How the server's words end when it ends a session for its transaction_timeout.
+pub(super) const TRANSACTION_TIMEOUT: &str = "(SQLSTATE 25P04)";
 
 /// A connection that works, and who it is at the server.
 pub(super) struct Session {

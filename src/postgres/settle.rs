@@ -237,9 +237,12 @@ impl Engine {
             "SELECT i.indisvalid::text FROM pg_catalog.pg_index i WHERE i.indexrelid = pg_catalog.to_regclass({});ROLLBACK",
             Literal(&index.name)
         );
-        let locked = self.mend(task, number, format!("BEGIN;{lock}"), self.short_wait(task)).await;
-        let rows = match locked {
-            Ok(()) => self.try_query(is_valid).await?,
+        let looked = match self.mend(task, number, format!("BEGIN;{lock}"), self.short_wait(task)).await {
+            Ok(()) => self.try_query(is_valid).await,
+            Err(fault) => Err(fault),
+        };
+        let rows = match looked {
+            Ok(rows) => rows,
             Err(fault) => {
                 let _ = self.rollback().await;
                 return Err(fault);
@@ -256,7 +259,8 @@ impl Engine {
 
     async fn settle_drop(&mut self, rows: Rows, before: &Value) -> Result<Settled, Fault> {
         let rows = rows.that_were_there(before);
-        let sql = format!("SELECT bool_or({})::text FROM {rows} HAVING count(*) > 0", rows.broken);
+        let sql =
+            format!("SELECT pg_catalog.bool_or({})::text FROM {rows} HAVING pg_catalog.count(*) > 0", rows.broken);
         let was_broken = before.get("broken").and_then(Value::as_bool) == Some(true);
         Ok(match self.try_query(sql).await?.first() {
             None => Settled::Done,
@@ -307,8 +311,8 @@ impl Engine {
     /// What is to be dropped, for a snapshot. What the server will not even look for, it does not drop.
     async fn doomed(&mut self, rows: &Rows) -> Result<Value, Fault> {
         let sql = format!(
-            "SELECT pg_catalog.json_build_object('exists', count(*) > 0, 'keys', coalesce(pg_catalog.json_agg({}::text), '[]'), \
-             'broken', coalesce(bool_or({}), false))::text FROM {rows}",
+            "SELECT pg_catalog.json_build_object('exists', pg_catalog.count(*) > 0, 'keys', coalesce(pg_catalog.json_agg({}::text), '[]'), \
+             'broken', coalesce(pg_catalog.bool_or({}), false))::text FROM {rows}",
             rows.key, rows.broken
         );
         match self.json(sql).await {

@@ -141,7 +141,7 @@ impl<'a> Watch<'a> {
                     saw(look);
                     match too_long {
                         Some(_) => drop(self.ask(cancel(self.backend)).await),
-                        None => pause = pause.min(left + Duration::from_millis(5)),
+                        None => pause = pause.min(left.map_or(EVERY, |left| left + Duration::from_millis(5))),
                     }
                 }
                 // Once may be its last answer on the way to us.
@@ -171,8 +171,8 @@ impl<'a> Watch<'a> {
         answer
     }
 
-    /// What there is to see, and for how long it may still wait. None: the session is gone.
-    async fn look(&mut self) -> Result<Option<(Look, Duration)>, Fault> {
+    /// What there is to see, and for how long it may still wait, if it waits. None: the session is gone.
+    async fn look(&mut self) -> Result<Option<(Look, Option<Duration>)>, Fault> {
         let rows = self.ask(as_login(&question(&self.backend.is_it()))).await?;
         let Some(first) = rows.first() else { return Ok(None) };
         let mut blockers: Vec<_> = rows.iter().filter_map(|row| Blocker::read(row, self.target.user())).collect();
@@ -196,7 +196,7 @@ impl<'a> Watch<'a> {
             (self.exclusive_waits.in_all(exclusive_now), self.limit.exclusive),
         ];
         let too_long = all.iter().find(|(waited, limit)| waited > limit).map(|(_, limit)| *limit);
-        let left = all.iter().map(|(waited, limit)| limit.saturating_sub(*waited)).min().unwrap_or_default();
+        let left = all.iter().map(|(waited, limit)| limit.saturating_sub(*waited)).min().filter(|_| !now.is_zero());
         let statement = statement_of(text(first, 0));
         let progress = first.get(15).cloned().flatten();
         Ok(Some((Look { statement, blockers, progress, too_long }, left)))

@@ -100,7 +100,7 @@ async fn what_is_settled_waits_watched_and_stops_when_it_is_cancelled() {
     let applied = engine.apply(&scripts, TransactionMode::PerScript, &run, &tell, &cancel);
     let error = tokio::time::timeout(SOON, applied).await.expect("it stops").unwrap_err();
     assert!(matches!(&error, ApplyError::Cancelled { .. }), "{error}");
-    assert!(error.to_string().contains("this statement was begun, and the next run finds out"), "{error}");
+    assert!(error.to_string().contains("this statement was begun: run once more as it is"), "{error}");
     assert_eq!(seen.into_inner().unwrap()[0].0, 1);
     assert_eq!(statements(&database).await, "1?");
 
