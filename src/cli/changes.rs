@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::output::printable;
-use crate::postgres::{is_whole, kept_text};
+use crate::postgres::{is_whole, kept_text, without_passwords};
 use crate::script::{History, Script};
 
 /// The most lines that are shown of an edit.
@@ -21,6 +21,8 @@ pub struct Edit {
 pub fn compare(before: &str, now: &Arc<Script>) -> Edit {
     let now = now.whole().unwrap_or_else(|_| now.clone());
     let now = kept_text(&now);
+    // An earlier Belay may have kept passwords that this one knows.
+    let before = &*without_passwords(before);
     let known = tokens(before) != tokens(&now);
     // It is not the text that it was; if not in what was kept, then in what was not.
     let statements_differ = known || before == now && !is_whole(before);
@@ -97,6 +99,8 @@ mod tests {
     fn lines_with_passwords_are_not_shown() {
         let changed = edit("ALTER ROLE a PASSWORD '********';\n", "ALTER ROLE a PASSWORD 'hunter2';\n");
         assert!(!changed.lines.contains("hunter2"));
+        let kept_before = edit("ALTER ROLE a PASSWORD\n-- x\n'hunter2';\n", "ALTER ROLE a PASSWORD\n-- x\n 'new';\n");
+        assert!(kept_before.lines.contains("'********'") && !kept_before.lines.contains("hunter2"));
     }
 
     #[test]

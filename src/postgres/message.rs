@@ -7,11 +7,11 @@ use std::ops::Range;
 use super::apply::RunContext;
 use super::attempt::TIDY;
 use super::engine::Engine;
-use super::ledger_text::{self, occurrences};
+use super::ledger_text;
 use super::marked::Marked;
 use super::quote::{Ident, Literal, Nullable};
 use crate::api::TransactionMode;
-use crate::script::Script;
+use crate::script::{Script, occurrences};
 
 /// What one script, or one statement of it, is sent as, in order.
 pub(super) struct Message<'a> {
@@ -397,7 +397,7 @@ fn row_values(script: &str, mode: &str, run: &RunContext) -> String {
 pub(super) fn script_values(script: &Script) -> String {
     let header = &script.header;
     let text = ledger_text::kept_text(script);
-    let rollback = script.rollback.text().map(ledger_text::rollback);
+    let rollback = ledger_text::rollback(&script.rollback);
     format!(
         "{}, {}, {}, {}, {}, {}, {}, {}",
         Literal(script.version.as_written()),

@@ -7,8 +7,8 @@
 
 use super::attempt::{Stop, StopPlace, Task};
 use super::engine::Engine;
-use super::ledger_text::occurrences;
 use super::message::prepare_row;
+use crate::script::occurrences;
 
 /// With so many scripts to come, it is worth the cost of preparing.
 const WORTH: usize = 8;
