@@ -1,4 +1,4 @@
-//! What the server said, without what it may not say: rows' values.
+//! What the server said, without what it may not say: rows' values, and pieces of connection strings.
 
 use std::fmt;
 
@@ -8,8 +8,8 @@ use super::sqlstate;
 
 /// An error of the server's, as far as it may be shown.
 ///
-/// DETAIL of classes 22 and 23 and the MESSAGE of class 22 quote rows: they are dropped here, where the error
-/// comes in, so that nothing behind can show them.
+/// DETAIL of classes 22 and 23 and the MESSAGE of class 22 quote rows, and what libpq says of a connection string
+/// quotes that: they are dropped here, where the error comes in, so that nothing behind can show them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerError {
     pub sql_state: String,
@@ -29,9 +29,12 @@ impl ServerError {
         let class = error.code().get(..2).unwrap_or_default();
         let quotes_rows = matches!(class, "22" | "23");
         let message = match sqlstate::data_exception(error.code()) {
-            Some(condition) => condition.to_owned(),
-            None => error.message().to_owned(),
+            Some(condition) => condition,
+            // In whatever language its message is.
+            None if error.routine() == Some("libpqrcv_check_conninfo") => "invalid connection string",
+            None => error.message(),
         };
+        let message = message.to_owned();
         Self {
             sql_state: error.code().to_owned(),
             message,
