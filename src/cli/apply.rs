@@ -273,7 +273,7 @@ fn told_failure(error: &ApplyError, planned: &Plan, place: &str) -> String {
     let script = planned.pending.iter().find(|script| failure.script.as_deref() == Some(&script.file_name));
     let at = |number: Option<i64>| number.and_then(|number| u32::try_from(number).ok());
     if let (Some(Ok(script)), Some(line)) = (script.map(PlannedScript::whole), at(failure.line))
-        && let Some(excerpt) = excerpt::excerpt(&script.text, line, at(failure.column))
+        && let Some(excerpt) = excerpt::excerpt(&script, line, at(failure.column))
     {
         text.push_str(&format!("\n{excerpt}"));
     }

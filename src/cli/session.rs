@@ -97,7 +97,7 @@ pub fn refused(engine: &Engine, ledger: &Ledger, history: &History, refusal: Ref
             .scripts()
             .find(|candidate| candidate.file_name == *script)
             .and_then(|script| script.whole().ok())
-            .and_then(|script| excerpt::excerpt(&script.text, what.position.line, Some(what.position.column))),
+            .and_then(|script| excerpt::excerpt(&script, what.position.line, Some(what.position.column))),
         _ => None,
     };
     CliError::Refused { refusal: Box::new(refusal), place: place(engine, ledger), excerpt }

@@ -246,6 +246,33 @@ async fn what_the_server_says_beside_its_answers_is_told_and_kept_with_the_run()
 }
 
 #[tokio::test]
+async fn nothing_that_is_told_of_a_failed_script_has_a_password_of_it() {
+    let bench = Bench::new(&[]).await;
+    bench.database.admin(&format!("ALTER ROLE {} SUPERUSER", bench.database.role)).await;
+    for (script, told) in [
+        (
+            "SELECT nofn('postgres://u:sekret@h/x');",
+            "\n  1 | SELECT nofn('postgres://u:********@h/x');\n    |        ^\n",
+        ),
+        (
+            "CREATE SUBSCRIPTION s CONNECTION 'postgres://u:sekret@h/x' PUBLICATION p, p WITH (connect = off);",
+            "'postgres://u:********@h/x'",
+        ),
+        ("ALTER ROLE nobody PASSWORD\n  'sekret' VALIDX;", "\n  2 |   '********' VALIDX;\n    |              ^\n"),
+        (
+            "CREATE SUBSCRIPTION s CONNECTION 'host=h password=top sekret' PUBLICATION p WITH (connect = off);",
+            "column 1: invalid connection string (SQLSTATE 42601)",
+        ),
+    ] {
+        bench.folder.write("001_a.sql", script);
+        let said = bench.run(&["apply"]).is(1);
+        assert!(said.err.contains(told), "{}", said.err);
+        let document = bench.run(&["apply", "-o", "json"]).is(1);
+        assert!(!format!("{said:?}{document:?}").contains("sekret"), "{said:?}{document:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_run_has_an_end_also_where_a_notice_has_characters_that_the_database_lacks() {
     let long = ("001_a.sql", "DO $$ BEGIN RAISE NOTICE '%', repeat('x', 1000); END $$");
     let bench = Bench::new(&[long]).await;
