@@ -12,14 +12,15 @@ const WIDTH: usize = 100;
 ///       |                   ^
 /// ```
 ///
-/// `None` when there is no such line, and when it has the word password: what a terminal shows, a pipeline keeps. Other
+/// `None` when there is no such line, when it is one of COPY's data, and when it has the word password: what a terminal shows, a pipeline keeps. Other
 /// lines are shown as the ledger keeps them, for a URI has a password without the word, and a value may be a line
 /// below it.
 pub fn excerpt(script: &Script, line: u32, column: Option<u32>) -> Option<String> {
     let before = usize::try_from(line).ok()?.checked_sub(1)?;
     let start: usize = script.text.split_inclusive('\n').take(before).map(str::len).sum();
     let source = script.text.get(start..)?.lines().next()?;
-    if source.to_ascii_lowercase().contains("password") {
+    let is_data = script.statements.iter().filter_map(|one| one.copy_data.as_ref()).any(|data| data.contains(&start));
+    if is_data || source.to_ascii_lowercase().contains("password") {
         return None;
     }
     let at = column.and_then(|column| usize::try_from(column).ok()?.checked_sub(1)).map(|at| {
@@ -64,6 +65,14 @@ mod tests {
         let (line, caret) = shown.split_once('\n').unwrap();
         assert_eq!(line.chars().nth(caret.chars().count() - 1), Some('X'), "{shown}");
         assert!(line.len() < 120);
+    }
+
+    #[test]
+    fn a_line_of_data_is_not_shown() {
+        let text = "COPY t (a) FROM STDIN;\nhunter2\n\\.\nSELECT 1;\n";
+        assert_eq!(excerpt_of(text, 2, Some(1)), None);
+        assert_eq!(excerpt_of(text, 1, Some(1)).unwrap(), "  1 | COPY t (a) FROM STDIN;\n    | ^");
+        assert_eq!(excerpt_of(text, 4, None).unwrap(), "  4 | SELECT 1;");
     }
 
     #[test]

@@ -14,7 +14,6 @@ use super::cancel::cancel_until_dropped;
 use super::engine::Engine;
 use super::error::PostgresError;
 use super::failpoint;
-use super::ledger_text::occurrences;
 use super::message::{Copy, Message, Part, Piece, Place, Sql, Try};
 use super::notice;
 use super::quote::{Ident, Literal};
@@ -25,6 +24,7 @@ use super::sqlstate::{LOCK_NOT_AVAILABLE, NOT_IN_ENCODING, QUERY_CANCELED, SYNTA
 use super::watch::{Limit, Watch};
 use crate::api::TransactionMode;
 use crate::plan::PlannedScript;
+use crate::script::occurrences;
 
 /// Rids a session of what a script leaves in it, besides settings and prepared statements: the next one begins as if it had a
 /// session of its own, whether it has or not.

@@ -48,11 +48,12 @@ pub async fn waits(database: &TestDatabase, condition: &str) {
     eventually(condition, SOON, async || database.value(&query).await).await;
 }
 
-/// Waits until an invalid index is being dropped, which waits for the same old transactions as its build did.
+/// Waits until an invalid index is being dropped, which waits for the same old transactions as its build did, and is not
+/// cancelled with it.
 pub async fn is_put_away(database: &TestDatabase) {
     let query = format!(
         "SELECT pid::text FROM pg_stat_activity WHERE usename = '{}' AND query LIKE 'DROP INDEX CONCURRENTLY%' \
-         AND state = 'active'",
+         AND state = 'active' AND query_start < clock_timestamp() - interval '500 ms'",
         database.role
     );
     eventually("it is put away", SOON, async || database.value(&query).await).await;
