@@ -100,21 +100,7 @@ impl Engine {
             }
         }
         if let Some(most) = self.longest_wait(task, number) {
-            // Unless the script has set less.
-            let most = milliseconds(most);
-            let is_less = |sign: &str, than: &str| {
-                format!(
-                    "pg_catalog.current_setting('lock_timeout')::pg_catalog.interval OPERATOR(pg_catalog.{sign}) \
-                     '{than}'::pg_catalog.interval"
-                )
-            };
-            let sql = format!(
-                "SELECT pg_catalog.set_config('lock_timeout', CASE WHEN {} AND {} THEN \
-                 pg_catalog.current_setting('lock_timeout') ELSE '{most}' END, false)",
-                is_less(">", "0"),
-                is_less("<", &format!("{most} ms")),
-            );
-            self.try_query(sql).await?;
+            self.try_query(lock_timeout_at_most(most)).await?;
         }
         Ok(None)
     }
@@ -419,6 +405,18 @@ pub(super) fn milliseconds(most: Duration) -> u128 {
 /// The most that each wait for a lock may take.
 fn lock_timeout(most: Duration) -> String {
     format!("SET lock_timeout = {}", milliseconds(most))
+}
+
+/// Leaves lock_timeout as the script has set it, where that is less; 0 is more than anything.
+fn lock_timeout_at_most(most: Duration) -> String {
+    let most = milliseconds(most);
+    let now = "pg_catalog.current_setting('lock_timeout')";
+    format!(
+        "SELECT pg_catalog.set_config('lock_timeout', CASE WHEN \
+         {now}::pg_catalog.interval OPERATOR(pg_catalog.>) '0'::pg_catalog.interval AND \
+         {now}::pg_catalog.interval OPERATOR(pg_catalog.<) '{most} ms'::pg_catalog.interval \
+         THEN {now} ELSE '{most}' END, false)"
+    )
 }
 
 /// Whether what the ledger has of a script's statements is the beginning of the script as it is now.

@@ -5,7 +5,7 @@ use belay::postgres::{ApplyError, Engine, Progress, Target};
 use tokio_util::sync::CancellationToken;
 
 use super::apply::{exists, history};
-use super::scripts::{claimed, run, scripts};
+use super::scripts::{apply, claimed, run, scripts};
 use crate::support::postgres::{Postgres, TestDatabase};
 use crate::support::proxy::{AtCommit, Proxy};
 use crate::support::{SOON, eventually};
@@ -126,4 +126,56 @@ async fn what_was_cancelled_and_could_not_be_stopped_in_time_is_not_committed() 
     assert!(matches!(&error, ApplyError::Cancelled { .. }), "{error}");
     assert!(!exists(&database, "a").await);
     assert!(engine.confirm_lock().await.unwrap(), "the session is as before");
+}
+
+#[tokio::test]
+async fn a_cancel_that_comes_behind_a_statements_commit_does_not_make_it_undone() {
+    // A commit that takes a tenth of a second.
+    let server = Postgres::start_with(&["fsync = on", "commit_delay = 100000", "commit_siblings = 0"]);
+    let database = server.database().await;
+    let mut engine = claimed(database.engine().await).await;
+    let mut other = database.superuser().await;
+    let inserts = "INSERT INTO a VALUES (1);\n".repeat(10);
+    let text = format!("-- belay: no-transaction\nCREATE TABLE a (id int);\n{inserts}");
+    let cancel = "SELECT count(pg_cancel_backend(pid))::text FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'COMMIT;%'";
+    let mut cancelled = 0;
+    let again = async {
+        loop {
+            let sent: String = sqlx::query_scalar(cancel).fetch_one(&mut other).await.unwrap();
+            cancelled += sent.parse::<usize>().unwrap();
+            tokio::task::yield_now().await;
+        }
+    };
+    let files = [("001_a.sql", text.as_str())];
+    tokio::select! {
+        applied = apply(&mut engine, &files) => applied.unwrap(),
+        () = again => {}
+    }
+    assert!(cancelled > 0, "no commit was met");
+    assert_eq!(database.value("SELECT count(*)::text FROM a").await.as_deref(), Some("10"));
+    assert_eq!(history(&database).await, "001");
+}
+
+#[tokio::test]
+async fn a_cancel_ends_the_run_also_where_the_server_falls_silent_while_it_is_asked() {
+    let server = Postgres::start();
+    let database = server.database().await;
+    database.admin("CREATE SEQUENCE asked; GRANT ALL ON SEQUENCE asked TO PUBLIC").await;
+    let mut engine = claimed(database.engine().await).await;
+    let deaf = "DO $$ BEGIN LOOP BEGIN PERFORM pg_sleep(600); EXCEPTION WHEN query_canceled THEN PERFORM nextval('asked'); END; \
+                END LOOP; END $$";
+    let cancel = CancellationToken::new();
+    let (scripts, run) = (scripts(&[("001_a.sql", deaf)]), run());
+    let applied = engine.apply(&scripts, TransactionMode::PerScript, &run, &|_| {}, &cancel);
+    let silence = async {
+        let sleeps = "SELECT 'yes' FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+        eventually("it is deaf", SOON, async || database.value(sleeps).await).await;
+        cancel.cancel();
+        let asks = "SELECT pid::text FROM pg_stat_activity, asked WHERE query LIKE '%pg_cancel_backend%' AND is_called \
+                    AND pid <> pg_backend_pid()";
+        let asking = eventually("it is asked", SOON, async || database.value(asks).await).await;
+        assert!(std::process::Command::new("kill").args(["-STOP", &asking]).status().unwrap().success());
+    };
+    let stopped = tokio::time::timeout(SOON, async { tokio::join!(applied, silence) }).await.expect("it ends");
+    assert!(matches!(&stopped.0, Err(ApplyError::Cancelled { .. })), "{:?}", stopped.0);
 }

@@ -163,7 +163,9 @@ async fn what_commits_itself_and_so_has_one_try_waits_longer_than_a_first_try() 
     let database = with_table().await;
     let mut owner = database.owner().await;
     sqlx::raw_sql(COMMITS_AND_LOCKS).execute(&mut owner).await.unwrap();
-    let mut engine = engine(&database).await;
+    let mut target = database.target();
+    target.locks = Locks { retry_for: Duration::ZERO, ..Locks::default() };
+    let mut engine = claimed(Engine::connect(target, "belay/test").await.unwrap()).await;
     let mut reader = database.superuser().await;
     sqlx::raw_sql("BEGIN; LOCK TABLE t IN ROW SHARE MODE").execute(&mut reader).await.unwrap();
     let release = async {
@@ -252,4 +254,16 @@ async fn a_ledger_that_cannot_be_written_for_a_moment_keeps_what_commits_itself_
         assert_eq!(reason, in_doubt.then_some(Reason::InDoubt), "{applied:?}");
         assert_eq!(rows(&database).await, "3", "it was run once");
     }
+}
+
+#[tokio::test]
+async fn what_goes_wrong_with_the_ledger_is_not_blamed_on_the_statement_that_it_is_about() {
+    let database = with_table().await;
+    let mut engine = engine(&database).await;
+    let full = "CREATE FUNCTION full_up() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE read_only_sql_transaction; END $$; \
+                CREATE TRIGGER full_up BEFORE INSERT ON belay.statement EXECUTE FUNCTION full_up()";
+    database.admin(full).await;
+    let error = apply(&mut engine, &[("001_i.sql", "CREATE INDEX CONCURRENTLY i ON t (a)")]).await.unwrap_err();
+    assert!(matches!(&error, ApplyError::Postgres(_)) && !error.is_held(), "{error}");
+    assert_eq!(history(&database).await, "");
 }

@@ -39,6 +39,21 @@ async fn in_transaction(connection: &mut PgConnection, statement: &str) -> Strin
 }
 
 #[tokio::test]
+async fn a_script_whose_transaction_timeout_ends_its_session_is_told_so_and_not_tried_for_long() {
+    on_each(false, async |major, database| {
+        if major < 17 {
+            return;
+        }
+        let mut engine = claimed(database.engine().await).await;
+        let text = "-- belay: no-transaction\nSET transaction_timeout = '200ms';\nSELECT pg_sleep(600);";
+        let error = apply(&mut engine, &[("001_a.sql", text)]).await.unwrap_err();
+        assert_eq!(error.reason(), Reason::ScriptFailed, "{major}: {error}");
+        assert!(error.to_string().starts_with("001_a.sql: ") && error.to_string().contains("25P04"), "{error}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_database_is_migrated_fails_and_goes_on() {
     on_each(false, async |major, database| {
         let mut engine = claimed(database.engine().await).await;

@@ -172,14 +172,19 @@ async fn a_drop_that_was_cut_short_is_said_to_be_begun_and_the_next_run_ends_it(
 
 #[tokio::test]
 async fn a_cancel_hangs_up_where_there_is_no_room_for_a_second_connection() {
-    let database = with_table().await;
-    let slow = "CREATE FUNCTION slow(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS \
-                $$ BEGIN PERFORM pg_sleep(600); RETURN 1; END $$";
-    database.admin(slow).await;
     for (text, left) in [
         ("CREATE TABLE a (id int); SELECT pg_sleep(600)", "Nothing of 001 is applied."),
         ("CREATE INDEX CONCURRENTLY i ON t ((slow(a)))", "Of 001, this statement was begun"),
+        // What is in a transaction is rolled back.
+        (
+            "-- belay: no-transaction\nSELECT 1;\nSELECT pg_sleep(600);",
+            "before this one are applied, and are not run again.",
+        ),
     ] {
+        let database = with_table().await;
+        let slow = "CREATE FUNCTION slow(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS \
+                    $$ BEGIN PERFORM pg_sleep(600); RETURN 1; END $$";
+        database.admin(slow).await;
         database.admin(&format!("ALTER ROLE {} CONNECTION LIMIT 1", database.role)).await;
         let mut engine = engine(&database).await;
         let (scripts, run, cancel) = (scripts(&[("001_a.sql", text)]), run(), CancellationToken::new());
