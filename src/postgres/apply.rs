@@ -1,8 +1,6 @@
 //! Applying scripts: one transaction each, or one for all; tried again while it is the locks' fault or the server's,
 //! never when it is the script's.
 
-use std::time::Duration;
-
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -246,7 +244,7 @@ impl Engine {
                         self.keep_no_other_lock().await;
                         tracing::info!(script = %task.scripts[stop.script].file_name, sql_state = %stop.error.sql_state,
                             attempt = task.attempt, "locks were not to be had: trying again");
-                        if !pause_unless_cancelled(pause, task.cancel).await {
+                        if !retry::pause_unless_cancelled(pause, task.cancel).await {
                             return Err(self.cancelled(&task, stop.script).await);
                         }
                     }
@@ -261,7 +259,7 @@ impl Engine {
                         if !task.patience.lasts(pause) {
                             return Err(self.failed(&task, stop).await);
                         }
-                        if !pause_unless_cancelled(pause, task.cancel).await {
+                        if !retry::pause_unless_cancelled(pause, task.cancel).await {
                             return Err(self.cancelled(&task, stop.script).await);
                         }
                     }
@@ -281,7 +279,7 @@ impl Engine {
                     if losses > 1 && (comes_again(&why) || !task.patience.lasts(pause)) {
                         return Err(self.lost_again(&task, &why, losses).await);
                     }
-                    if !pause_unless_cancelled(pause, task.cancel).await {
+                    if !retry::pause_unless_cancelled(pause, task.cancel).await {
                         return Err(self.cancelled(&task, 0).await);
                     }
                 }
@@ -310,7 +308,7 @@ impl Engine {
                 return Err(last.into());
             }
             // Whether it was committed is not known: somebody who cancels is told so.
-            if !pause_unless_cancelled(pause, task.cancel).await {
+            if !retry::pause_unless_cancelled(pause, task.cancel).await {
                 return Err(last.into());
             }
         }
@@ -372,12 +370,5 @@ impl Task<'_> {
         if let Unit::Statement { apart, .. } = &mut self.unit {
             *apart = true;
         }
-    }
-}
-
-async fn pause_unless_cancelled(pause: Duration, cancel: &CancellationToken) -> bool {
-    tokio::select! {
-        _ = cancel.cancelled() => false,
-        _ = tokio::time::sleep(pause) => true,
     }
 }

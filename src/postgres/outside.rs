@@ -17,6 +17,7 @@ use super::retry::{self, Patience};
 use super::server_error::ServerError;
 use super::session::{Fault, text};
 use super::settle::Settled;
+use super::sqlstate::{self, Retry};
 use super::statement_row::{Recorded, checksum};
 use super::watch::Limit;
 use crate::script::{Class, Script, Settle, Statement};
@@ -172,8 +173,9 @@ impl Engine {
         let script = &task.scripts[0];
         let statement = &script.statements[number];
         let settle = settle_of(statement);
+        // Of these, some wait long and some lock others out: only who looks on can tell.
         let locks_others_out = matches!(settle, Settle::Detach { .. } | Settle::Reindex | Settle::Repeat);
-        let watched = !(locks_others_out && statement.class.is_patient()) || self.is_room_beside().await;
+        let watched = !statement.class.is_patient() || !locks_others_out || self.is_room_beside().await;
         let task = &Task { watched, ..*task };
         let begun = match self.begun_before(task, number).await {
             Ok(begun) => begun,
@@ -380,10 +382,21 @@ impl Engine {
         self.keep_no_other_lock().await;
     }
 
-    /// Marks a statement as done.
+    /// Marks a statement as done; while somebody holds the ledger, again and again, for what else would tell it?
     async fn conclude(&mut self, task: &Task<'_>, number: usize) -> Result<(), Fault> {
         let done = self.record_statement(&task.scripts[0], number, task.run, true, None);
-        self.row(&done).await
+        for attempt in 1u32.. {
+            match self.row(&done).await {
+                Err(Fault::Server(error)) if sqlstate::retry(&error.sql_state) == Retry::Locks => {
+                    let pause = retry::lock_pause(attempt, rand::random());
+                    if !task.patience.lasts(pause) || !retry::pause_unless_cancelled(pause, task.cancel).await {
+                        return Err(Fault::Server(error));
+                    }
+                }
+                concluded => return concluded,
+            }
+        }
+        Ok(())
     }
 
     /// Writes one row that only the lock's holder may write, in a session that a script has set up.

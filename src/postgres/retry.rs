@@ -1,6 +1,8 @@
-//! How long to wait for locks, and between tries: rule 5 of the design, as pure functions.
+//! How long to wait for locks, and between tries: rule 5 of the design.
 
 use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
 
 use super::target::Locks;
 
@@ -97,6 +99,14 @@ fn backoff(attempt: u32, random: f64, first: Duration, most: Duration) -> Durati
     let doublings = attempt.saturating_sub(1) / 2;
     let whole = first.saturating_mul(1 << doublings.min(16)).min(most);
     whole.mul_f64(0.5 + 0.5 * random.clamp(0.0, 1.0))
+}
+
+/// Stays away for so long. False: somebody has cancelled.
+pub(super) async fn pause_unless_cancelled(pause: Duration, cancel: &CancellationToken) -> bool {
+    tokio::select! {
+        _ = cancel.cancelled() => false,
+        _ = tokio::time::sleep(pause) => true,
+    }
 }
 
 #[cfg(test)]
