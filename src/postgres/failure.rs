@@ -159,7 +159,9 @@ impl Task<'_> {
                     (true, false) => Some(
                         "this statement was begun: run once more as it is, it is settled, and what it left put away",
                     ),
-                    (true, true) => Some("this statement was begun, and nothing tells whether it is done"),
+                    (true, true) => Some(
+                        "this statement was begun, and nothing tells whether it is done: the next run says how to go on",
+                    ),
                     (false, true) => Some("what this statement has committed by itself stays"),
                     (false, false) => None,
                 };
