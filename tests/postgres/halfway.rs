@@ -170,7 +170,7 @@ async fn what_commits_itself_and_so_has_one_try_waits_longer_than_a_first_try() 
     sqlx::raw_sql("BEGIN; LOCK TABLE t IN ROW SHARE MODE").execute(&mut reader).await.unwrap();
     let release = async {
         let waits = "SELECT 'yes' FROM pg_locks WHERE relation = 't'::regclass AND NOT granted AND \
-                     waitstart < clock_timestamp() - interval '400 ms'";
+                     waitstart < clock_timestamp() - interval '1500 ms'";
         eventually("it waits on", SOON, async || database.value(waits).await).await;
         sqlx::raw_sql("COMMIT").execute(&mut reader).await.unwrap();
     };
