@@ -355,9 +355,11 @@ impl Task<'_> {
         matches!(self.unit, Unit::Statement { apart: false, .. }) && refused
     }
 
-    /// Whether the server is known to refuse a statement of the one script in a transaction.
-    pub(super) fn is_outside(&self, number: usize) -> bool {
-        self.scripts.first().and_then(|script| script.statements.get(number)).is_some_and(|one| one.class.is_outside())
+    /// Whether what is tried is a statement that the server refuses in a transaction.
+    pub(super) fn is_sent_apart(&self) -> bool {
+        let Unit::Statement { number, apart } = self.unit else { return false };
+        let statement = self.scripts.first().and_then(|script| script.statements.get(number));
+        apart || statement.is_some_and(|statement| statement.class.is_outside())
     }
 
     /// Whether what is tried is a statement that may have committed a part of what it does.

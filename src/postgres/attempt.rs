@@ -143,7 +143,7 @@ impl Engine {
     pub(super) async fn attempt(&mut self, task: &Task<'_>) -> Outcome {
         match task.unit {
             Unit::Scripts => self.attempt_scripts(task).await,
-            Unit::Statement { number, apart } => self.attempt_statement(task, number, apart).await,
+            Unit::Statement { number, .. } => self.attempt_statement(task, number).await,
             Unit::Row => self.attempt_row(task).await,
         }
     }

@@ -51,9 +51,7 @@ impl Engine {
     /// What is in the database of a script that stopped: a sentence.
     async fn left(&mut self, task: &Task<'_>, script: usize) -> String {
         let begun = match task.unit {
-            Unit::Statement { number, apart } if apart || task.is_outside(number) => {
-                self.may_be_begun(task, number).await
-            }
+            Unit::Statement { number, .. } if task.is_sent_apart() => self.may_be_begun(task, number).await,
             Unit::Statement { .. } | Unit::Scripts | Unit::Row => false,
         };
         task.left(script, begun)

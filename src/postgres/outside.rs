@@ -47,14 +47,12 @@ fn settle_of(statement: &Statement) -> Settle {
 }
 
 impl Engine {
-    /// One try at statement `number` (from 0) of the task's script. `apart`: the server refused it in a transaction.
-    pub(super) async fn attempt_statement(&mut self, task: &Task<'_>, number: usize, apart: bool) -> Outcome {
+    /// One try at statement `number` (from 0) of the task's script.
+    pub(super) async fn attempt_statement(&mut self, task: &Task<'_>, number: usize) -> Outcome {
         if task.cancel.is_cancelled() {
             return Outcome::Cancelled { script: 0 };
         }
-        let script = &task.scripts[0];
-        let statement = &script.statements[number];
-        let tried = match apart || statement.class.is_outside() {
+        let tried = match task.is_sent_apart() {
             true => self.attempt_apart(task, number).await,
             false => self.attempt_in_transaction(task, number).await,
         };
@@ -87,7 +85,8 @@ impl Engine {
     async fn enter(&mut self, task: &Task<'_>, number: usize) -> Result<Option<Outcome>, Fault> {
         let script = &task.scripts[0];
         let mut settings = self.script_settings(task.attempt);
-        settings.extend(self.longest_wait(task, number).map(lock_timeout));
+        let most = self.longest_wait(task, number);
+        settings.extend(most.map(lock_timeout));
         settings.push(mark(&self.application, number));
         self.try_query(settings.join(";")).await?;
         for earlier in script.set_up(number) {
@@ -100,7 +99,7 @@ impl Engine {
                 Err(lost) => return Err(lost),
             }
         }
-        if let Some(most) = self.longest_wait(task, number) {
+        if let Some(most) = most {
             self.try_query(lock_timeout_at_most(most)).await?;
         }
         Ok(None)
@@ -148,11 +147,7 @@ impl Engine {
             Err(Fault::Lost { why }) => return Ok(Outcome::Lost { why, committing: true }),
             Err(Fault::Server(error)) => {
                 // COMMIT itself failed, or a cancel came behind it: the row says which.
-                let outcome = match task.cancel.is_cancelled() {
-                    true => Outcome::Cancelled { script: 0 },
-                    false => Outcome::Failed(Stop { script: 0, place: StopPlace::Commit, error: *error }),
-                };
-                let outcome = self.roll_back_to(outcome).await;
+                let outcome = self.stopped_at(task, StopPlace::Commit, *error).await;
                 return Ok(self.recorded_or(task, number, outcome).await);
             }
         }

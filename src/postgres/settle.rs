@@ -195,8 +195,7 @@ impl Engine {
 
     /// A wait long enough for an autovacuum to give way.
     fn short_wait(&self, task: &Task<'_>) -> Limit {
-        let wait = self.deadlock_timeout + Duration::from_secs(1);
-        Limit::at_most(if task.hurried { wait.min(task.patience.left()) } else { wait })
+        Limit::within(task, self.deadlock_timeout + Duration::from_secs(1))
     }
 
     /// REINDEX CONCURRENTLY builds beside the old index, under its name with _ccnew or _ccold behind it. Those of TOAST

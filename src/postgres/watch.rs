@@ -57,7 +57,11 @@ pub(super) struct Limit {
 impl Limit {
     /// Of a try at what locks others out.
     pub fn of_try(engine: &Engine, task: &Task<'_>) -> Self {
-        let limit = retry::limit(task.attempt, &engine.target.locks, engine.deadlock_timeout);
+        Self::within(task, retry::limit(task.attempt, &engine.target.locks, engine.deadlock_timeout))
+    }
+
+    /// The same for all locks, within the patience of a task that is hurried.
+    pub fn within(task: &Task<'_>, limit: Duration) -> Self {
         Self::at_most(if task.hurried { limit.min(task.patience.left()) } else { limit })
     }
 

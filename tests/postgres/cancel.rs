@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::apply::{exists, history};
 use super::scripts::{apply, claimed, run, scripts};
-use crate::support::postgres::{Postgres, TestDatabase};
+use crate::support::postgres::{Postgres, TestDatabase, signal};
 use crate::support::proxy::{AtCommit, Proxy};
 use crate::support::{SOON, eventually};
 
@@ -174,7 +174,7 @@ async fn a_cancel_ends_the_run_also_where_the_server_falls_silent_while_it_is_as
         let asks = "SELECT pid::text FROM pg_stat_activity, asked WHERE query LIKE '%pg_cancel_backend%' AND is_called \
                     AND pid <> pg_backend_pid()";
         let asking = eventually("it is asked", SOON, async || database.value(asks).await).await;
-        assert!(std::process::Command::new("kill").args(["-STOP", &asking]).status().unwrap().success());
+        signal("STOP", &asking);
     };
     let stopped = tokio::time::timeout(SOON, async { tokio::join!(applied, silence) }).await.expect("it ends");
     assert!(matches!(&stopped.0, Err(ApplyError::Cancelled { .. })), "{:?}", stopped.0);

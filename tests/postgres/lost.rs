@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::apply::history;
 use super::scripts::{apply, claimed, run, scripts};
-use crate::support::postgres::{Postgres, TestDatabase};
+use crate::support::postgres::{Postgres, TestDatabase, signal};
 use crate::support::proxy::{AtCommit, Proxy};
 use crate::support::{SOON, eventually};
 
@@ -19,6 +19,17 @@ async fn counter(database: &TestDatabase) {
 
 async fn ran(database: &TestDatabase) -> String {
     database.value("SELECT count(*)::text FROM ran").await.unwrap()
+}
+
+/// Makes the first try release the lock, so that the lock alone does not keep a second one away from it.
+async fn release_at_first(database: &TestDatabase) {
+    database
+        .admin(
+            "CREATE SEQUENCE tries; GRANT ALL ON SEQUENCE tries TO PUBLIC; CREATE FUNCTION release() RETURNS trigger LANGUAGE plpgsql \
+             AS $$ BEGIN IF nextval('tries') = 1 THEN PERFORM pg_advisory_unlock_all(); END IF; RETURN NULL; END $$; \
+             CREATE TRIGGER release AFTER INSERT ON ran EXECUTE FUNCTION release()",
+        )
+        .await;
 }
 
 /// Waits for as long as nothing is in the table gate.
@@ -228,14 +239,7 @@ async fn a_session_that_outlived_its_connection_is_ended_before_its_script_is_tr
     let database = Postgres::shared().database().await;
     counter(&database).await;
     let role = database.application_role().await;
-    // The first try releases the lock, so that the lock alone does not keep a second one away from it.
-    database
-        .admin(
-            "CREATE SEQUENCE tries; GRANT ALL ON SEQUENCE tries TO PUBLIC; CREATE FUNCTION release() RETURNS trigger LANGUAGE plpgsql \
-             AS $$ BEGIN IF nextval('tries') = 1 THEN PERFORM pg_advisory_unlock_all(); END IF; RETURN NULL; END $$; \
-             CREATE TRIGGER release AFTER INSERT ON ran EXECUTE FUNCTION release()",
-        )
-        .await;
+    release_at_first(&database).await;
     let proxy = Proxy::start(Postgres::shared().port, AtCommit::Pass).await;
     let url = database.url.replace(&Postgres::shared().port.to_string(), &proxy.port.to_string());
     let mut target = Target::from_url(&url).unwrap();
@@ -277,14 +281,7 @@ async fn while_a_session_that_lost_its_connection_lives_its_script_is_not_tried_
     let server = Postgres::start();
     let database = server.database().await;
     counter(&database).await;
-    // The first try releases the lock, so that the lock alone does not keep a second one away from it.
-    database
-        .admin(
-            "CREATE SEQUENCE tries; GRANT ALL ON SEQUENCE tries TO PUBLIC; CREATE FUNCTION release() RETURNS trigger LANGUAGE plpgsql \
-             AS $$ BEGIN IF nextval('tries') = 1 THEN PERFORM pg_advisory_unlock_all(); END IF; RETURN NULL; END $$; \
-             CREATE TRIGGER release AFTER INSERT ON ran EXECUTE FUNCTION release()",
-        )
-        .await;
+    release_at_first(&database).await;
     let proxy = Proxy::start(server.port, AtCommit::Pass).await;
     let url = database.url.replace(&server.port.to_string(), &proxy.port.to_string());
     let mut engine = claimed(Engine::connect(Target::from_url(&url).unwrap(), "belay/test").await.unwrap()).await;
@@ -292,12 +289,8 @@ async fn while_a_session_that_lost_its_connection_lives_its_script_is_not_tried_
     let cut = async || {
         let at_gate = format!("SELECT pid::text {sessions} AND wait_event = 'PgSleep'");
         let orphan = eventually("it is at the gate", SOON, async || database.value(&at_gate).await).await;
-        let signal = |name: &str| {
-            let done = std::process::Command::new("kill").args([name, &orphan]).status().unwrap();
-            assert!(done.success(), "kill {name} {orphan}");
-        };
         // So that it does not end when it is told to.
-        signal("-STOP");
+        signal("STOP", &orphan);
         proxy.cut(true);
         let looks = format!(
             "SELECT query_start::text {sessions} AND pid <> {orphan} AND query LIKE '%pg_stat_activity a WHERE%'"
@@ -306,7 +299,7 @@ async fn while_a_session_that_lost_its_connection_lives_its_script_is_not_tried_
         let again = format!("{looks} AND query_start > '{first}'");
         eventually("it is looked for again", SOON, async || database.value(&again).await).await;
         assert_eq!(database.value("SELECT last_value::text FROM tries").await.as_deref(), Some("1"));
-        signal("-CONT");
+        signal("CONT", &orphan);
         database.admin("INSERT INTO gate VALUES (true)").await;
     };
     apply_and(&mut engine, TransactionMode::PerScript, cut).await.unwrap();

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::apply::{exists, history};
 use super::outside::{engine, indexes, is_put_away, kill, statements, waits, with_table};
 use super::scripts::{apply, claimed, run, scripts};
-use crate::support::postgres::{Postgres, TestDatabase};
+use crate::support::postgres::{Postgres, TestDatabase, signal};
 use crate::support::{SOON, eventually};
 
 /// A database with these objects, owned by the role that migrates.
@@ -329,13 +329,9 @@ async fn a_database_whose_drop_was_cut_short_is_not_said_to_be_untouched_and_the
     let files = [(files[0].0, files[0].1.as_str())];
     let mut deaf = server.superuser("postgres").await;
     let pid: String = sqlx::query_scalar("SELECT pg_backend_pid()::text").fetch_one(&mut deaf).await.unwrap();
-    let signal = |name: &str| {
-        let done = std::process::Command::new("kill").args([name, &pid]).status().unwrap();
-        assert!(done.success(), "kill {name} {pid}");
-    };
     let mut engine = engine(&database).await;
     let (dropped, run, cancel) = (scripts(&files), run(), CancellationToken::new());
-    signal("-STOP");
+    signal("STOP", &pid);
     let stop = async {
         let waits =
             "SELECT 'yes' FROM pg_stat_activity WHERE query LIKE 'DROP DATABASE%' AND wait_event = 'ProcSignalBarrier'";
@@ -344,7 +340,7 @@ async fn a_database_whose_drop_was_cut_short_is_not_said_to_be_untouched_and_the
     };
     let applied = engine.apply(&dropped, TransactionMode::PerScript, &run, &|_| {}, &cancel);
     let error = tokio::join!(applied, stop).0.unwrap_err();
-    signal("-CONT");
+    signal("CONT", &pid);
     assert!(error.to_string().contains("Of 001, this statement was begun"), "{error}");
     let left = format!("SELECT datconnlimit::text FROM pg_database WHERE datname = '{other}'");
     assert_eq!(database.value(&left).await.as_deref(), Some("-2"));

@@ -384,6 +384,11 @@ fn binaries_of(major: u32) -> PathBuf {
     PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim())
 }
 
+/// Sends a signal to a server process.
+pub fn signal(name: &str, pid: &str) {
+    run(Command::new("kill").args(["-s", name, pid]));
+}
+
 /// Runs a command to its end; panics with what it said if it failed.
 pub fn run(command: &mut Command) {
     // pg_ctl's server would keep a pipe of ours open.
