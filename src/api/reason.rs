@@ -126,8 +126,8 @@ reasons! {
         "Take pg_advisory_unlock_all and DISCARD out of the script.";
     ConnectionLost: Stalled, "The server was lost in mid-run, and did not come back within locks.retryFor; or the connection was lost again and again.",
         "When the server is back, set belay.dev/requestedAt.";
-    InDoubt: Stalled, "A statement ran outside a transaction, its answer was lost or it was cancelled, and nothing in the database tells whether it was done.",
-        "Find out whether it was done, and say so with `belay repair --statement`, as the message shows; then set belay.dev/requestedAt.";
+    InDoubt: Stalled, "A statement ran outside a transaction, its answer was lost or it was cancelled, and nothing in the database tells whether it was done; or a script was edited in what is done of it.",
+        "Find out whether it was done, and say so with `belay repair --statement`, as the message shows, then set belay.dev/requestedAt; or put the script back as it was.";
     Cancelled: Reconciling, "The run was cancelled: by deletion, by suspend, or because Belay was shut down. The script in progress was rolled back.",
         "Nothing: Belay goes on when it may.";
     Unhealthy: Stalled, "The scripts are applied, but a health check did not pass within its timeout. It is tried again, and recovers by itself.",

@@ -110,6 +110,11 @@ fn of_refusal(refusal: &Refusal, message: String) -> Failure {
             failure.line = Some(what.position.line.into());
             failure.column = Some(what.position.column.into());
         }
+        Refusal::EditedHalfway { script, number, line, .. } | Refusal::EditedInDoubt { script, number, line, .. } => {
+            failure.script = Some(script.clone());
+            failure.line = line.map(i64::from);
+            failure.statement = Some(*number as i64);
+        }
         Refusal::ChecksumMismatch { script, .. }
         | Refusal::MissingScript { script, .. }
         | Refusal::OutOfOrder { script, .. }

@@ -7,7 +7,7 @@ use super::output::{self, Format, capital, count};
 use super::source::Folder;
 use super::target::{Database, LockOptions};
 use super::{changes, interrupt, session};
-use crate::plan::{Begun, Drift, Ledger, Refusal, drift, missing};
+use crate::plan::{Begun, Drift, Ledger, Refusal, begun_apart, drift};
 use crate::postgres::{Engine, Locks, Repair as Row, Word};
 use crate::script::{History, Version};
 
@@ -57,9 +57,10 @@ struct Document {
     /// What is said of statements.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     statements: Vec<String>,
-    /// Scripts that are begun and that the folder does not have: left as they are, and no plan is made over them.
+    /// Scripts that are begun and that the folder does not have, or not as they were begun: left as they are, and no plan is
+    /// made over them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    missing: Vec<Begun>,
+    begun_apart: Vec<Begun>,
     /// Whether it was done; else it was only shown.
     done: bool,
 }
@@ -123,11 +124,10 @@ impl Repair {
         let wanted = |version: &Version| self.versions.is_empty() || self.versions.contains(version);
         let found = history.map(|history| drift(history, &ledger)).unwrap_or_default();
         let found: Vec<_> = found.into_iter().filter(|drift| wanted(&drift.row().version)).collect();
-        let missing: Vec<_> = history
+        let apart: Vec<_> = history
             .into_iter()
-            .flat_map(|history| missing(history, &ledger))
-            .filter(|begun| wanted(&begun.version) && !self.forget_statements.contains(&begun.version))
-            .cloned()
+            .flat_map(|history| begun_apart(history, &ledger))
+            .filter(|(begun, _)| wanted(&begun.version) && !self.forget_statements.contains(&begun.version))
             .collect();
         let mut changes = Vec::new();
         for drift in &found {
@@ -148,14 +148,15 @@ impl Repair {
                 engine.release_claim(&person).await?;
             }
         }
-        let exit = if (nothing || self.yes) && missing.is_empty() { Exit::Done } else { Exit::Pending };
+        let exit = if (nothing || self.yes) && apart.is_empty() { Exit::Done } else { Exit::Pending };
         let text = match self.output {
-            Format::Table => self.table(engine, &ledger, &changes, claim.as_deref(), &words, &missing),
+            Format::Table => self.table(engine, &ledger, &changes, claim.as_deref(), &words, &apart),
             format => {
                 let done = self.yes && !nothing;
                 let database = engine.identity().database.clone();
                 let statements = words.iter().map(ToString::to_string).collect();
-                let document = Document { database, changes, released_claim: claim, statements, missing, done };
+                let begun_apart = apart.iter().map(|(begun, _)| (*begun).clone()).collect();
+                let document = Document { database, changes, released_claim: claim, statements, begun_apart, done };
                 output::document(format, &document)
             }
         };
@@ -175,16 +176,13 @@ impl Repair {
         changes: &[Change],
         claim: Option<&str>,
         words: &[Word],
-        missing: &[Begun],
+        apart: &[(&Begun, Refusal)],
     ) -> String {
-        let left = |begun: &Begun| {
-            let refusal = Refusal::MissingBegun { begun: begun.clone() };
-            output::printable(&format!("{}.\n", capital(&refusal.to_string())))
-        };
-        let left: String = missing.iter().map(left).collect();
+        let left = |refusal: &Refusal| output::printable(&format!("{}.\n", capital(&refusal.to_string())));
+        let left: String = apart.iter().map(|(_, refusal)| left(refusal)).collect();
         let place = session::place(engine, ledger);
         if changes.is_empty() && claim.is_none() && words.is_empty() {
-            let why = match (self.compares(), missing) {
+            let why = match (self.compares(), apart) {
                 (true, []) => "the ledger agrees with the folder, and nothing is to be repaired",
                 (true, _) => "the ledger agrees with the folder about what is applied, but not about what is begun",
                 (false, _) => "nobody has claimed the ledger, and nothing is to be repaired",

@@ -92,13 +92,16 @@ pub fn place(engine: &Engine, ledger: &Ledger) -> String {
 
 /// A refusal, with where the database is and the line that it is about.
 pub fn refused(engine: &Engine, ledger: &Ledger, history: &History, refusal: Refusal) -> CliError {
-    let excerpt = match &refusal {
-        Refusal::UnsupportedScript { script, what } => history
-            .scripts()
-            .find(|candidate| candidate.file_name == *script)
-            .and_then(|script| script.whole().ok())
-            .and_then(|script| excerpt::excerpt(&script, what.position.line, Some(what.position.column))),
+    let about = match &refusal {
+        Refusal::UnsupportedScript { script, what } => Some((script, what.position.line, Some(what.position.column))),
+        Refusal::EditedHalfway { script, line, .. } | Refusal::EditedInDoubt { script, line, .. } => {
+            line.map(|line| (script, line, None))
+        }
         _ => None,
     };
+    let excerpt = about.and_then(|(file, line, column)| {
+        let script = history.scripts().find(|candidate| candidate.file_name == *file)?.whole().ok()?;
+        excerpt::excerpt(&script, line, column)
+    });
     CliError::Refused { refusal: Box::new(refusal), place: place(engine, ledger), excerpt }
 }

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::{Applied, Begun, Ledger};
+use super::{Applied, Begun, Ledger, Refusal, edited};
 use crate::script::{History, Script};
 
 /// Where ledger and history differ about what is applied: what keeps a plan from being made, and what a person may say
@@ -46,10 +46,16 @@ pub fn drift(history: &History, ledger: &Ledger) -> Vec<Drift> {
     rows.into_iter().filter_map(|row| of_row(history, ledger, row)).collect()
 }
 
-/// The scripts that are begun and no longer in the history: what is done of one would be done again under another version.
-/// Whether one that is there was edited is found when it is gone on with, statement by statement.
-pub fn missing<'a>(history: &'a History, ledger: &'a Ledger) -> impl Iterator<Item = &'a Begun> {
-    ledger.begun.iter().filter(|begun| history.get(&begun.version).is_none())
+/// The scripts that are begun, and cannot be gone on with as the history has them, each with the refusal that says why: one that
+/// is gone, for what is done of it would be done again under another version; one that was edited in what is done.
+pub fn begun_apart<'a>(history: &'a History, ledger: &'a Ledger) -> impl Iterator<Item = (&'a Begun, Refusal)> {
+    ledger.begun.iter().filter_map(|begun| {
+        let refusal = match history.get(&begun.version) {
+            None => Refusal::MissingBegun { begun: begun.clone() },
+            Some(script) => Refusal::edited_halfway(script, edited(script, &begun.statements)?),
+        };
+        Some((begun, refusal))
+    })
 }
 
 fn of_row(history: &History, ledger: &Ledger, row: &Applied) -> Option<Drift> {

@@ -1,11 +1,9 @@
 use std::collections::BTreeSet;
-use std::fmt;
 
 use jiff::Timestamp;
-use serde::Serialize;
 use uuid::Uuid;
 
-use super::{ForeignLedger, PlanHash};
+use super::{Begun, ForeignLedger, PlanHash};
 use crate::api::Failure;
 use crate::script::{Checksum, Version};
 
@@ -49,32 +47,6 @@ pub struct Applied {
     pub duration_ms: i64,
     /// By repair: the source no longer has this script, and that is right.
     pub retired: bool,
-}
-
-/// A script that is run statement by statement, and is not applied as a whole yet.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Begun {
-    /// As a number: the ledger does not know how it was written.
-    #[serde(skip)]
-    pub version: Version,
-    pub file: String,
-    /// How many of its statements are done. Those that only set up the session do not count.
-    pub done: usize,
-    /// The statement (from 1) that was begun, and of which nothing more is known: it runs, or its answer was lost.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub unsettled: Option<usize>,
-}
-
-/// `005_x.sql, 2 statements done`
-impl fmt::Display for Begun {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let statements = if self.done == 1 { "statement" } else { "statements" };
-        write!(f, "{}, {} {statements} done", self.file, self.done)?;
-        match self.unsettled {
-            Some(number) => write!(f, "; statement {number} runs, or what became of it is not known"),
-            None => Ok(()),
-        }
-    }
 }
 
 /// A plan that ended in an error of its own, and is not tried again by itself.

@@ -4,6 +4,7 @@
 //! [`crate::postgres`] and [`crate::source`]; running a plan, of [`crate::postgres`].
 
 mod adopt;
+mod begun;
 mod drift;
 mod foreign;
 mod hash;
@@ -15,10 +16,11 @@ mod tests;
 use std::ops::Deref;
 use std::sync::Arc;
 
-pub use drift::{Drift, drift, missing};
+pub use begun::{Begun, BegunStatement, Edited, edited};
+pub use drift::{Drift, begun_apart, drift};
 pub use foreign::{ForeignLedger, ForeignRow, Tool, crc32};
 pub use hash::PlanHash;
-pub use ledger::{Applied, Begun, Hold, Ledger};
+pub use ledger::{Applied, Hold, Ledger};
 pub use refusal::Refusal;
 
 use crate::api::TransactionMode;
@@ -158,7 +160,7 @@ pub fn plan(history: &History, ledger: &Ledger, policy: &Policy) -> Result<Plan,
     })
 }
 
-/// What is applied must still be in the history, as it was; and what is begun, to be gone on with.
+/// What is applied must still be in the history, as it was; and so must be what is done of scripts that are begun.
 fn agree(history: &History, ledger: &Ledger) -> Result<(), Refusal> {
     for row in &ledger.rows {
         match history.get(&row.version) {
@@ -178,8 +180,8 @@ fn agree(history: &History, ledger: &Ledger) -> Result<(), Refusal> {
             Some(_) => {}
         }
     }
-    match missing(history, ledger).next() {
-        Some(begun) => Err(Refusal::MissingBegun { begun: begun.clone() }),
+    match begun_apart(history, ledger).next() {
+        Some((_, refusal)) => Err(refusal),
         None => Ok(()),
     }
 }

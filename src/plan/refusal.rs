@@ -1,8 +1,8 @@
 use jiff::Timestamp;
 
-use super::Begun;
+use super::{Begun, Edited};
 use crate::api::{Layout, Reason};
-use crate::script::{Checksum, Unsupported, Version};
+use crate::script::{Checksum, Script, Unsupported, Version};
 
 /// Why there is no plan. Each says what is wrong and where, and what to do; nothing was run.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -82,6 +82,30 @@ pub enum Refusal {
     )]
     MissingBegun { begun: Begun },
     #[error(
+        "{script}{place}: the script was edited after its statement {number} was run outside a transaction. Put the statements that are applied back as they were, and correct only those behind them; or, if the database is as the script wants it to be run anew, forget what was done: belay repair --forget-statements {version} --yes",
+        place = at(*.line)
+    )]
+    EditedHalfway {
+        script: String,
+        version: Version,
+        /// The statement, from 1.
+        number: usize,
+        /// None: the script has no such statement any more.
+        line: Option<u32>,
+    },
+    #[error(
+        "{script}{place}: the script was edited at its statement {number}, which was begun outside a transaction, and is not settled. Put it back as it was, and the next run settles it; or, if nothing of it is left in the database, say so: belay repair --statement {version}:{number}=undone --yes",
+        place = at(*.line)
+    )]
+    EditedInDoubt {
+        script: String,
+        version: Version,
+        /// As above.
+        number: usize,
+        /// As above.
+        line: Option<u32>,
+    },
+    #[error(
         "{was} is applied, but the source now calls it {is}. Name it {was} again; if it was renamed on purpose, run belay repair"
     )]
     Renamed { was: String, is: String },
@@ -98,6 +122,16 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Of a script that is begun, and was edited there.
+    pub fn edited_halfway(script: &Script, edited: Edited) -> Self {
+        let (version, number, line) = (script.version.clone(), edited.number + 1, edited.line);
+        let script = script.file_name.clone();
+        match edited.done {
+            true => Self::EditedHalfway { script, version, number, line },
+            false => Self::EditedInDoubt { script, version, number, line },
+        }
+    }
+
     /// The reason that conditions have for it.
     pub fn reason(&self) -> Reason {
         match self {
@@ -116,6 +150,7 @@ impl Refusal {
             | Self::MissingBegun { .. }
             | Self::Renamed { .. }
             | Self::ForeignMissing { .. } => Reason::MissingScript,
+            Self::EditedHalfway { .. } | Self::EditedInDoubt { .. } => Reason::InDoubt,
             Self::OutOfOrder { .. } => Reason::OutOfOrder,
             Self::UnsupportedScript { .. } | Self::NotInOneTransaction { .. } => Reason::UnsupportedScript,
         }
@@ -129,6 +164,11 @@ fn taking_over(ledger: &str, layout: Layout) -> String {
         "let Belay take {ledger} over (spec.adopt: Auto, --adopt auto; for {layout}'s own files also spec.source.layout: \
          {layout}, --layout {layout}), or "
     )
+}
+
+/// `, line 3`
+fn at(line: Option<u32>) -> String {
+    line.map_or_else(String::new, |line| format!(", line {line}"))
 }
 
 /// Enough of a checksum to tell two apart.

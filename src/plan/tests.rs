@@ -113,22 +113,75 @@ fn a_removed_script_is_refused_unless_it_was_retired() {
     assert_eq!(pending(&plan(&shorter, &ledger, &Policy::default()).unwrap()), ["003"]);
 }
 
+const PAY: &str = "-- belay: no-transaction\nSET lock_timeout = 1;\ninsert into b values (1);\nvacuum b;";
+
+/// A ledger of which 2_b.sql was begun as this text: these of its statements, from 0, with whether they are done.
+fn begun(text: &str, statements: &[(usize, bool)]) -> Ledger {
+    let history = history(&[("002_b.sql", text)]);
+    let script = history.latest().unwrap();
+    let statements = statements.iter().map(|(number, done)| BegunStatement {
+        number: *number,
+        checksum: script.kept_checksum(*number).unwrap().to_string(),
+        done: *done,
+    });
+    let begun = Begun { version: v("2"), file: "002_b.sql".into(), statements: statements.collect() };
+    Ledger { begun: vec![begun], ..applied(&three(), &["001"]) }
+}
+
+fn with_second(name: &str, text: &str) -> History {
+    history(&[("001_a.sql", "create table a ();"), (name, text)])
+}
+
 #[test]
-fn a_begun_script_that_was_removed_or_renumbered_is_refused_and_one_that_is_there_goes_on() {
-    let begun = |done, unsettled| Begun { version: v("2"), file: "002_b.sql".into(), done, unsettled };
-    let with = |begun| Ledger { begun: vec![begun], ..applied(&three(), &["001"]) };
-    let renumbered = [("001_a.sql", "create table a ();"), ("003_b.sql", "create table b ();")];
-    for files in [&renumbered[..1], &renumbered] {
-        let (reason, message) = refusal(&history(files), &with(begun(1, Some(2))), &Policy::default());
+fn a_begun_script_that_was_removed_or_renumbered_is_refused() {
+    let begun = begun(PAY, &[(1, true), (2, false)]);
+    for history in [history(&[("001_a.sql", "create table a ();")]), with_second("003_b.sql", PAY)] {
+        let (reason, message) = refusal(&history, &begun, &Policy::default());
         assert_eq!(reason, Reason::MissingScript);
         for words in
-            ["2 is begun, but", "(002_b.sql, 1 statement done; statement 2 runs, or", "--forget-statements 2 --yes"]
+            ["2 is begun, but", "(002_b.sql, 1 statement done; statement 3 runs, or", "--forget-statements 2 --yes"]
         {
             assert!(message.contains(words), "{words}: {message}");
         }
     }
-    let renamed = history(&[("001_a.sql", "create table a ();"), ("2_other.sql", "create table b ();")]);
-    assert_eq!(pending(&plan(&renamed, &with(begun(2, None)), &Policy::default()).unwrap()), ["2"]);
+}
+
+#[test]
+fn a_begun_script_goes_on_when_only_what_is_not_run_yet_was_edited() {
+    let done = begun(PAY, &[(1, true)]);
+    let mended = PAY.replace("vacuum b", "vacuum a").replace("lock_timeout = 1", "lock_timeout = 2");
+    for text in [PAY, &mended, &format!("-- a comment\n{PAY}; analyze b"), &PAY.replace(";\nvacuum b", "")] {
+        let plan = plan(&with_second("2_other.sql", text), &done, &Policy::default());
+        assert_eq!(pending(&plan.unwrap()), ["2"], "{text}");
+    }
+}
+
+#[test]
+fn a_begun_script_that_was_edited_in_what_is_done_is_refused_with_the_line_of_it() {
+    let edited = |text: &str, statements: &[(usize, bool)]| {
+        let (reason, message) = refusal(&with_second("002_b.sql", text), &begun(PAY, statements), &Policy::default());
+        assert_eq!(reason, Reason::InDoubt, "{message}");
+        message
+    };
+    for (text, place) in [
+        (PAY.replace("(1)", "(2)"), "002_b.sql, line 3: the script was edited after its statement 2 was run"),
+        // What was put before it moves it.
+        (PAY.replace("insert", "vacuum;\ninsert"), "002_b.sql, line 3: the script was edited after its statement 2"),
+        // Run in one transaction, all of it would be done again.
+        (
+            PAY.replace("-- belay: no-transaction\n", "").replace("vacuum", "analyze"),
+            "002_b.sql: the script was edited",
+        ),
+        ("-- belay: no-transaction\nselect 1;".to_owned(), "002_b.sql: the script was edited after its statement 2"),
+    ] {
+        let message = edited(&text, &[(1, true)]);
+        assert!(message.contains(place) && message.contains("--forget-statements 002 --yes"), "{place}: {message}");
+    }
+    let message = edited(&PAY.replace("vacuum b", "vacuum a"), &[(1, true), (2, false)]);
+    let words = ["line 4: the script was edited at its statement 3, which was begun", "--statement 002:3=undone --yes"];
+    assert!(words.iter().all(|words| message.contains(words)), "{message}");
+    let between = PAY.replace("vacuum b", "analyze b;\nvacuum b");
+    assert!(edited(&between, &[(1, true), (2, true)]).contains("line 4"));
 }
 
 #[test]

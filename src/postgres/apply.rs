@@ -16,7 +16,7 @@ use super::session::{Backend, Fault, comes_again, text};
 use super::sqlstate::{self, NOT_IN_ENCODING, Retry};
 use super::{outside, retry};
 use crate::api::TransactionMode;
-use crate::plan::PlannedScript;
+use crate::plan::{Edited, PlannedScript, edited};
 use crate::script::{Mode, Script};
 
 /// Which run applies, and for whom.
@@ -112,7 +112,8 @@ impl Engine {
                     let is_begun =
                         |script: &PlannedScript| begun.iter().any(|number| number == script.version.number());
                     if let Some(at) = together.iter().position(is_begun) {
-                        return Err(Task { scripts: &together[at..], ..task }.edited_halfway(0, true));
+                        let edited = Edited { number: 0, line: None, done: true };
+                        return Err(Task { scripts: &together[at..], ..task }.edited_halfway(edited));
                     }
                     self.apply_one(task).await?;
                 }
@@ -125,14 +126,15 @@ impl Engine {
     async fn apply_statements(&mut self, task: Task<'_>) -> Result<(), ApplyError> {
         let script = &task.scripts[0];
         let recorded = self.recorded(script).await?;
-        if let Err((number, done)) = outside::agree(script, &recorded) {
-            return Err(task.edited_halfway(number, done));
+        let begun: Vec<_> = recorded.iter().map(|row| row.statement.clone()).collect();
+        if let Some(edited) = edited(script, &begun) {
+            return Err(task.edited_halfway(edited));
         }
-        if recorded.is_empty() {
+        if begun.is_empty() {
             self.try_row(&task).await?;
         }
         for (number, statement) in script.statements.iter().enumerate() {
-            let before = recorded.iter().find(|row| row.number == number);
+            let before = begun.iter().find(|row| row.number == number);
             if statement.sets_session() || before.is_some_and(|row| row.done) {
                 continue;
             }

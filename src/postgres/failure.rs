@@ -5,6 +5,7 @@ use super::engine::Engine;
 use super::error::{ApplyError, PostgresError};
 use super::session::TRANSACTION_TIMEOUT;
 use crate::api::{Failure, Reason, TransactionMode};
+use crate::plan::{Edited, Refusal};
 use crate::script::Script;
 
 impl Engine {
@@ -176,57 +177,35 @@ impl Task<'_> {
     /// A statement was begun, and nobody but a person can say whether it was done.
     pub(super) fn in_doubt(&self, number: usize) -> ApplyError {
         let script = &self.scripts[0];
-        let command = script.statements.get(number).map_or("a statement", |statement| &statement.command);
-        self.doubt(
-            number,
-            format!(
-                "{command} was begun outside a transaction, and nothing tells whether it was done: its answer was lost, or it was \
-                 cancelled. Find out, then say so: belay repair --statement {}:{}=done --yes, or =undone",
-                script.version,
-                number + 1
-            ),
-        )
-    }
-
-    /// What an earlier run did of this script, or only began, is not what the script says now.
-    pub(super) fn edited_halfway(&self, number: usize, done: bool) -> ApplyError {
-        let script = &self.scripts[0];
-        if !done {
-            return self.doubt(
-                number,
-                format!(
-                    "the script was edited at its statement {number}, which was begun outside a transaction, and is not settled. Put it \
-                     back as it was, and the next run settles it; or, if nothing of it is left in the database, say so: belay repair \
-                     --statement {}:{number}=undone --yes",
-                    script.version,
-                    number = number + 1,
-                ),
-            );
-        }
-        self.doubt(
-            number,
-            format!(
-                "the script was edited after its statement {} was run, or begun, outside a transaction. Put the statements that are \
-                 applied back as they were, and correct only those behind them; or, if the database is as the script \
-                 wants it to be run anew, forget what was done: belay repair --forget-statements {} --yes",
-                number + 1,
-                script.version
-            ),
-        )
-    }
-
-    fn doubt(&self, number: usize, what: String) -> ApplyError {
-        let script = &self.scripts[0];
         let statement = script.statements.get(number);
+        let command = statement.map_or("a statement", |statement| &statement.command);
         let line = statement.map(|statement| statement.start.line);
         let place = line.map_or_else(String::new, |line| format!(", line {line}"));
+        let what = format!(
+            "{}{place}: {command} was begun outside a transaction, and nothing tells whether it was done: its answer was lost, or \
+             it was cancelled. Find out, then say so: belay repair --statement {}:{}=done --yes, or =undone",
+            script.file_name,
+            script.version,
+            number + 1
+        );
+        self.doubt(number, line, what)
+    }
+
+    /// What an earlier run did of this script, or only began, is not what the script says now: as a plan says it, which was made
+    /// before the ledger had that.
+    pub(super) fn edited_halfway(&self, edited: Edited) -> ApplyError {
+        self.doubt(edited.number, edited.line, Refusal::edited_halfway(&self.scripts[0], edited).to_string())
+    }
+
+    fn doubt(&self, number: usize, line: Option<u32>, what: String) -> ApplyError {
+        let script = &self.scripts[0];
         ApplyError::Script(Box::new(Failure {
             reason: Reason::InDoubt.as_str().to_owned(),
-            message: format!("{}{place}: {what}.", script.file_name),
+            message: format!("{what}."),
             script: Some(script.file_name.clone()),
             line: line.map(i64::from),
             statement: Some(number as i64 + 1),
-            command: statement.map(|statement| statement.command.clone()),
+            command: script.statements.get(number).map(|statement| statement.command.clone()),
             ..Failure::default()
         }))
     }

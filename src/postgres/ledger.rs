@@ -8,6 +8,7 @@ use super::quote::{Ident, Literal};
 use super::server_error::ServerError;
 use super::session::{Fault, Row, text};
 use crate::plan::{Applied, Begun, Hold, Ledger, PlanHash};
+use crate::script::Version;
 
 /// What the ledger says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,8 +56,8 @@ impl Engine {
         );
         if statements {
             sql.push_str(&format!(
-                ";SELECT 'begun', s.number::text, max(s.file_name), count(s.done_at)::text, \
-                 (min(s.statement) FILTER (WHERE s.done_at IS NULL))::text FROM {} GROUP BY s.number ORDER BY s.number",
+                ";SELECT 'begun', s.number::text, s.file_name, s.statement::text, s.checksum, (s.done_at IS NOT NULL)::text \
+                 FROM {} ORDER BY s.number, s.statement",
                 self.begun_statements(),
             ));
         }
@@ -76,7 +77,7 @@ impl Engine {
                 ("meta", "format") => format = Some(text(row, 2).to_owned()),
                 ("meta", "claimant") => ledger.claimant = row.get(2).cloned().flatten(),
                 ("row", _) => ledger.rows.push(self.applied(row)?),
-                ("begun", _) => ledger.begun.push(self.begun(row)?),
+                ("begun", _) => self.add_begun(&mut ledger.begun, row)?,
                 ("event", "held") => ledger.hold = Some(self.held(row)?),
                 _ => {}
             }
@@ -154,14 +155,22 @@ impl Engine {
         })
     }
 
-    fn begun(&self, row: &Row) -> Result<Begun, PostgresError> {
-        let version = text(row, 1).parse();
-        Ok(Begun {
-            version: version.map_err(|_| self.damaged("a statement has no usable version".into()))?,
-            file: text(row, 2).to_owned(),
-            done: text(row, 3).parse().unwrap_or_default(),
-            unsettled: text(row, 4).parse().ok(),
-        })
+    /// One statement of a script that is begun. Those of one script come one after the other.
+    fn add_begun(&self, begun: &mut Vec<Begun>, row: &Row) -> Result<(), PostgresError> {
+        let version: Version =
+            text(row, 1).parse().map_err(|_| self.damaged("a statement has no usable version".into()))?;
+        let statement = self.begun_statement(row, 3)?;
+        match begun.last_mut().filter(|last| last.version == version) {
+            Some(last) => last.statements.push(statement),
+            None => {
+                let file = text(row, 2).to_owned();
+                // The ledger has a number: as the script has it, it is as people know it.
+                let written = file.split('_').next().and_then(|written| written.parse().ok());
+                let version = written.filter(|written| *written == version).unwrap_or(version);
+                begun.push(Begun { version, file, statements: vec![statement] });
+            }
+        }
+        Ok(())
     }
 
     fn held(&self, row: &Row) -> Result<Hold, PostgresError> {

@@ -18,9 +18,9 @@ use super::server_error::ServerError;
 use super::session::{Fault, text};
 use super::settle::Settled;
 use super::sqlstate::{self, Retry};
-use super::statement_row::{Recorded, checksum};
+use super::statement_row::Recorded;
 use super::watch::Limit;
-use crate::script::{Class, Script, Settle, Statement};
+use crate::script::{Class, Settle, Statement};
 
 /// How long is cleaned up behind a statement that was cancelled: somebody waits for the run to end.
 const TIDYING: Duration = Duration::from_secs(10);
@@ -252,7 +252,7 @@ impl Engine {
     /// The row that an earlier try has left, of this run or of one that died.
     async fn begun_before(&mut self, task: &Task<'_>, number: usize) -> Result<Option<Recorded>, PostgresError> {
         let rows = self.recorded(&task.scripts[0]).await?;
-        Ok(rows.into_iter().find(|row| row.number == number && !row.done))
+        Ok(rows.into_iter().find(|row| row.statement.number == number && !row.statement.done))
     }
 
     /// Puts away what earlier tries have left, now that the statement is done; which it is also if this cannot be.
@@ -330,7 +330,7 @@ impl Engine {
     /// Whether the ledger has a statement as done. What was begun is settled when it is tried again.
     pub(super) async fn is_recorded_as_done(&mut self, task: &Task<'_>, number: usize) -> Result<bool, PostgresError> {
         let rows = self.recorded(&task.scripts[0]).await?;
-        Ok(rows.iter().any(|row| row.number == number && row.done))
+        Ok(rows.iter().any(|row| row.statement.number == number && row.statement.done))
     }
 
     /// Whether the ledger has a statement as begun and not as done, as far as it can be asked.
@@ -425,25 +425,4 @@ fn lock_timeout_at_most(most: Duration) -> String {
          {now}::pg_catalog.interval OPERATOR(pg_catalog.<) '{most} ms'::pg_catalog.interval \
          THEN {now} ELSE '{most}' END, false)"
     )
-}
-
-/// Whether what the ledger has of a script's statements is the beginning of the script as it is now.
-///
-/// # Errors
-/// The first statement (from 0) that is not, and whether it is done, and not only begun.
-pub(super) fn agree(script: &Script, rows: &[Recorded]) -> Result<(), (usize, bool)> {
-    for row in rows {
-        let same = script.statements.get(row.number).is_some_and(|now| checksum(script, now) == row.checksum);
-        if !same {
-            return Err((row.number, row.done));
-        }
-    }
-    let last = rows.iter().map(|row| row.number).max();
-    let skipped = script
-        .statements
-        .iter()
-        .enumerate()
-        .take(last.unwrap_or_default())
-        .find(|(number, statement)| !statement.sets_session() && !rows.iter().any(|row| row.number == *number));
-    skipped.map_or(Ok(()), |(number, _)| Err((number, true)))
 }

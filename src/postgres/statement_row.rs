@@ -7,24 +7,15 @@ use super::engine::Engine;
 use super::error::PostgresError;
 use super::quote::Literal;
 use super::session::{Row, text};
-use crate::script::{Checksum, Script, Statement};
+use crate::plan::BegunStatement;
+use crate::script::Script;
 
 /// What the ledger has of one statement.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Recorded {
-    /// From 0.
-    pub number: usize,
-    pub checksum: String,
-    /// Else it was begun, and nothing more is known of it.
-    pub done: bool,
+    pub statement: BegunStatement,
     /// What the catalogue had before it.
     pub before: Value,
-}
-
-/// The checksum of a statement's own text.
-pub(super) fn checksum(script: &Script, statement: &Statement) -> String {
-    let data = statement.copy_data.clone().and_then(|data| script.text.get(data)).unwrap_or_default();
-    Checksum::of([script.statement_text(statement).as_bytes(), data.as_bytes()]).to_string()
 }
 
 impl Engine {
@@ -41,12 +32,17 @@ impl Engine {
     }
 
     fn recorded_row(&self, row: &Row) -> Result<Recorded, PostgresError> {
-        let number = text(row, 0).parse::<usize>().ok().and_then(|number| number.checked_sub(1));
-        Ok(Recorded {
+        let before = serde_json::from_str(text(row, 3)).unwrap_or_default();
+        Ok(Recorded { statement: self.begun_statement(row, 0)?, before })
+    }
+
+    /// What a row says from this column on: number (from 1), checksum, whether it is done.
+    pub(super) fn begun_statement(&self, row: &Row, column: usize) -> Result<BegunStatement, PostgresError> {
+        let number = text(row, column).parse::<usize>().ok().and_then(|number| number.checked_sub(1));
+        Ok(BegunStatement {
             number: number.ok_or_else(|| self.damaged("a statement has no usable number".into()))?,
-            checksum: text(row, 1).to_owned(),
-            done: text(row, 2) == "true",
-            before: serde_json::from_str(text(row, 3)).unwrap_or_default(),
+            checksum: text(row, column + 1).to_owned(),
+            done: text(row, column + 2) == "true",
         })
     }
 
@@ -71,7 +67,7 @@ impl Engine {
             version = script.version.number(),
             statement = number + 1,
             file = Literal(&script.file_name),
-            checksum = Literal(&checksum(script, statement)),
+            checksum = Literal(&script.kept_checksum(number).map(|checksum| checksum.to_string()).unwrap_or_default()),
             command = Literal(&statement.command),
             run = run.id,
             done = if done { "pg_catalog.clock_timestamp()" } else { "NULL" },

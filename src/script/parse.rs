@@ -30,6 +30,9 @@ pub struct Script {
     pub statements: Vec<Statement>,
     /// How many there are.
     pub statement_count: usize,
+    /// Of a script that is run statement by statement: each one's line and checksum, None for one that only sets up the session,
+    /// which the ledger does not keep.
+    kept_of: Vec<Option<(u32, Checksum)>>,
     pub rollback: Rollback,
     pub checksum: Checksum,
     /// The first thing in it that this Belay can't run. Ask for it before the script is run.
@@ -87,6 +90,7 @@ impl Script {
             let checksum = Checksum::of(hashed(&text, &read.notes).into_iter().map(str::as_bytes));
             (read, rollback, checksum)
         });
+        let kept_of = kept_of(&read, &text);
         Self {
             version,
             description,
@@ -94,6 +98,7 @@ impl Script {
             header: read.header,
             mode: read.mode,
             statement_count: read.statements.len(),
+            kept_of,
             statements: read.statements,
             rollback,
             checksum,
@@ -159,6 +164,17 @@ impl Script {
         self.text.get(statement.range.clone()).unwrap_or_default()
     }
 
+    /// The checksum of statement `number` (from 0), by which the ledger knows it. None: the script has no such statement, is
+    /// not run statement by statement, or the ledger does not keep this one.
+    pub fn kept_checksum(&self, number: usize) -> Option<Checksum> {
+        self.kept_of.get(number).copied().flatten().map(|(_, checksum)| checksum)
+    }
+
+    /// The line on which statement `number` (from 0) of a script begins that is run statement by statement.
+    pub fn line_of(&self, number: usize) -> Option<u32> {
+        self.kept_of.get(number).copied().flatten().map(|(line, _)| line)
+    }
+
     /// The statements, from 0, that set up the session for statement `number` of a script that is run one by one: those right
     /// before it, and of the others what still holds.
     pub fn set_up(&self, number: usize) -> Vec<usize> {
@@ -206,5 +222,18 @@ impl Script {
     pub fn statement_at(&self, byte: usize) -> Option<(usize, &Statement)> {
         let number = self.statements.partition_point(|statement| statement.range.start <= byte);
         Some((number, self.statements.get(number.checked_sub(1)?)?))
+    }
+}
+
+/// See [`Script::kept_of`].
+fn kept_of(read: &Read, text: &str) -> Vec<Option<(u32, Checksum)>> {
+    let of = |statement: &Statement| {
+        let data = statement.copy_data.clone().unwrap_or_default();
+        let pieces = [statement.range.clone(), data].map(|range| text.as_bytes().get(range).unwrap_or_default());
+        (!statement.sets_session()).then(|| (statement.start.line, Checksum::of(pieces)))
+    };
+    match read.mode {
+        Mode::NoTransaction => read.statements.iter().map(of).collect(),
+        Mode::Transaction => Vec::new(),
     }
 }

@@ -68,9 +68,9 @@ async fn a_status_and_a_plan_say_of_a_script_that_is_begun_how_far_it_is() {
     let bench = Bench::new(&[("001_u.sql", &script("SELECT nonsense"))]).await;
     bench.run(&["apply"]).is(1);
     let begun = || bench.run(&["status", "-o", "json"]).is(0).document()["begun"].clone();
-    assert_eq!(begun(), serde_json::json!([{"file": "001_u.sql", "done": 2}]));
+    assert_eq!(begun(), serde_json::json!([{"version": "001", "file": "001_u.sql", "done": 2}]));
     bench.database.admin("UPDATE belay.statement SET done_at = NULL WHERE statement = 3").await;
-    assert_eq!(begun(), serde_json::json!([{"file": "001_u.sql", "done": 1, "unsettled": 3}]));
+    assert_eq!(begun(), serde_json::json!([{"version": "001", "file": "001_u.sql", "done": 1, "unsettled": 3}]));
     let said = bench.run(&["status"]).is(0).out;
     for words in ["none: no script is applied as a whole yet", "001_u.sql, 1 statement done; statement 3 runs, or what"]
     {

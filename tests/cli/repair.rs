@@ -133,7 +133,8 @@ async fn a_begun_script_that_is_gone_is_named_with_the_command_that_forgets_it()
     bench.folder.write("002_pay.sql", script);
     bench.run(&["apply"]).is(1);
     bench.folder.rename("002_pay.sql", "003_pay.sql");
-    let words = ["Version 2 is begun", "(002_pay.sql, 1 statement done)", "belay repair --forget-statements 2 --yes."];
+    let words =
+        ["Version 002 is begun", "(002_pay.sql, 1 statement done)", "belay repair --forget-statements 002 --yes."];
     bench.refuses(&["apply"], "MissingScript", &[&words[..], &["Nothing was run", "is at 001"]].concat());
     bench.refuses(&["plan"], "MissingScript", &words);
     let document = bench.run(&["status", "migrations", "-o", "json"]).is(1).document();
@@ -148,7 +149,7 @@ async fn a_begun_script_that_is_gone_is_named_with_the_command_that_forgets_it()
         assert_eq!(bench.dump(), before);
     }
     let document = bench.run(&["repair", "-o", "json"]).is(3).document();
-    assert_eq!(document["missing"], serde_json::json!([{"file": "002_pay.sql", "done": 1}]));
+    assert_eq!(document["begunApart"], serde_json::json!([{"version": "002", "file": "002_pay.sql", "done": 1}]));
     bench.run(&["repair", "--version", "1"]).is(0);
 
     bench.folder.rename("003_pay.sql", "002_pay.sql");
@@ -159,6 +160,30 @@ async fn a_begun_script_that_is_gone_is_named_with_the_command_that_forgets_it()
     bench.folder.write("003_pay.sql", script.replace("nonsense", "1"));
     bench.run(&["apply"]).is(0);
     assert_eq!(bench.versions().await, "001 003");
+}
+
+#[tokio::test]
+async fn a_begun_script_that_was_edited_in_what_is_done_is_refused_before_anything_is_run() {
+    let bench = Bench::after(&SHOP[..1], 1).await;
+    let script = "-- belay: no-transaction\nCREATE TABLE paid (a int);\nSELECT nonsense;\n";
+    bench.folder.write("002_pay.sql", script);
+    bench.run(&["apply"]).is(1);
+    bench.folder.write("002_pay.sql", script.replace("paid (a", "paid (b").replace("nonsense", "1"));
+    let before = bench.dump();
+    let words = ["002_pay.sql, line 2: the script was edited after its statement 1", "--forget-statements 002 --yes"];
+    for command in ["plan", "apply"] {
+        bench.refuses(&[command], "InDoubt", &[&words[..], &["2 | CREATE TABLE paid (b int);", "is at 001"]].concat());
+    }
+    let failure = bench.run(&["status", "migrations", "-o", "json"]).is(1).document()["failure"].clone();
+    assert_eq!((&failure["line"], &failure["statement"]), (&2.into(), &1.into()), "{failure}");
+    let said = bench.run(&["repair", "--yes"]).is(3).out;
+    assert!(words.iter().all(|words| said.contains(words)), "{said}");
+    assert_eq!(bench.dump(), before);
+
+    bench.folder.write("002_pay.sql", script.replace("nonsense", "1"));
+    bench.run(&["repair"]).is(0);
+    bench.run(&["apply"]).is(0);
+    assert_eq!(bench.versions().await, "001 002");
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use super::{message, report};
 use crate::api::{Failure, MigrationStatus, PostgresBackup, PostgresDatabase, Reason, RunStatus, State, conditions};
 use crate::controller::pin::Pin;
 use crate::health::Verdict;
-use crate::plan::{Applied, Begun, ForeignLedger, ForeignRow, Hold, Ledger, Policy, Tool, plan};
+use crate::plan::{Applied, Begun, BegunStatement, ForeignLedger, ForeignRow, Hold, Ledger, Policy, Tool, plan};
 use crate::postgres::Identity;
 use crate::script::History;
 
@@ -302,7 +302,8 @@ fn a_ledger_of_another_tool_is_taken_over_by_applying_the_plan_that_says_so() {
 #[test]
 fn a_begun_script_that_is_gone_from_the_source_is_named_and_nothing_is_applied() {
     let (o, mut run) = read(1);
-    let begun = Begun { version: "9".parse().unwrap(), file: "009_i.sql".into(), done: 1, unsettled: None };
+    let done = BegunStatement { number: 0, checksum: "0".into(), done: true };
+    let begun = Begun { version: "9".parse().unwrap(), file: "009_i.sql".into(), statements: vec![done] };
     run.inspection = Some(Arc::new(inspection(Ledger { begun: vec![begun], ..ledger(1) })));
     let decision = with(o, run);
     assert_eq!(decision.step, Step::Close { outcome: Reason::MissingScript });
