@@ -100,7 +100,7 @@ reasons! {
         "Put the script back; or `belay repair`, as the message shows, when it is gone or renamed on purpose.";
     OutOfOrder: Stalled, "A pending script has a lower version than one that is applied.",
         "Give it a higher version, or set spec.outOfOrder to Allow.";
-    UnknownTarget: Stalled, "spec.target or spec.baseline names a version that the source does not have, or one below what is applied.",
+    UnknownTarget: Stalled, "spec.target or spec.baseline names a version that the source does not have, or one below what is applied or begun.",
         "Correct it, or add the script.";
     UnsupportedScript: Stalled, "A pending script holds something that Belay cannot run in a transaction.",
         "Change the line that the message names.";
@@ -118,17 +118,17 @@ reasons! {
         "Wait.";
     DeletionFailed: Stalled, "The Backup is being deleted, and its data could not be. It is tried again.",
         "Mend what the message names; or set spec.deletionPolicy to Retain, which leaves the data.";
-    ScriptFailed: Stalled, "A script failed with an error of its own; its transaction was rolled back.",
+    ScriptFailed: Stalled, "A script failed with an error of its own; its transaction was rolled back. The message says what of it is applied.",
         "Correct the script: Belay goes on by itself. Or set belay.dev/requestedAt to try the same plan again.";
     LockTimeout: Stalled, "The locks that a script needs were not to be had within locks.retryFor; the message says what of it is applied.",
         "End the sessions that hold them, then set belay.dev/requestedAt.";
-    LockLost: Stalled, "The run lost its advisory lock: a script released it. The script was rolled back.",
+    LockLost: Stalled, "The run lost its advisory lock: a script released it. The message says what of it is applied.",
         "Take pg_advisory_unlock_all and DISCARD out of the script.";
     ConnectionLost: Stalled, "The server was lost in mid-run, and did not come back within locks.retryFor; or the connection was lost again and again.",
         "When the server is back, set belay.dev/requestedAt.";
     InDoubt: Stalled, "A statement ran outside a transaction, its answer was lost or it was cancelled, and nothing in the database tells whether it was done; or a script was edited in what is done of it.",
-        "Find out whether it was done, and say so with `belay repair --statement`, as the message shows, then set belay.dev/requestedAt; or put the script back as it was.";
-    Cancelled: Reconciling, "The run was cancelled: by deletion, by suspend, or because Belay was shut down. The script in progress was rolled back.",
+        "Find out whether it was done, and say so with `belay repair --statement`, as the message shows: Belay goes on by itself, and at once with belay.dev/requestedAt. Or put the script back as it was.";
+    Cancelled: Reconciling, "The run was cancelled: by deletion, by suspend, or because Belay was shut down. The script in progress was rolled back; one that is run statement by statement, only the statement.",
         "Nothing: Belay goes on when it may.";
     Unhealthy: Stalled, "The scripts are applied, but a health check did not pass within its timeout. It is tried again, and recovers by itself.",
         "Look at what the check saw last.";

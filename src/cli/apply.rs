@@ -135,7 +135,7 @@ impl Apply {
         if let Some(claimant) = claimant {
             return Err(CliError::Claimed { address: engine.target().address().clone(), claimant, place });
         }
-        if let Some(hold) = &ledger.hold {
+        if let Some(hold) = ledger.hold_now() {
             self.say(&told_hold(hold, &planned.hash));
         }
         let ran = self.execute(engine, &ledger, &planned, &policy, cancel).await?;
@@ -176,9 +176,11 @@ impl Apply {
         if let Err(error) = engine.finish_run(run.id, outcome.as_str()).await {
             tracing::debug!(%error, "the end of the run was not written");
         }
-        // Only when it went well: what failed again is not for the operator to try by itself.
-        if ended.is_ok() {
-            lift(engine, ledger).await?;
+        match (&ended, &ledger.hold) {
+            (Ok(()), _) => lift(engine, ledger).await?,
+            // What failed again is not for the operator to try by itself; and what it failed of now is what is told.
+            (Err(error), Some(hold)) if error.is_held() => engine.hold(&run, &hold.plan, &error.failure()).await?,
+            (Err(_), _) => {}
         }
         Ok(Ran { id: run.id, after: engine.ledger().await.ok(), ended })
     }

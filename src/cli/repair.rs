@@ -7,7 +7,8 @@ use super::output::{self, Format, capital, count};
 use super::source::Folder;
 use super::target::{Database, LockOptions};
 use super::{changes, interrupt, session};
-use crate::plan::{Begun, Drift, Ledger, Refusal, begun_apart, drift};
+use crate::api::Reason;
+use crate::plan::{Begun, Drift, Hold, Ledger, Refusal, begun_apart, drift};
 use crate::postgres::{Engine, Locks, Repair as Row, Word};
 use crate::script::{History, Version};
 
@@ -144,6 +145,11 @@ impl Repair {
             let rows: Vec<_> = found.iter().map(row).collect();
             engine.repair(&person, &rows).await?;
             engine.take_word(&person, &words).await?;
+            // It waits for just this word.
+            let doubt = |hold: &&Hold| !words.is_empty() && hold.failure.reason == Reason::InDoubt.as_str();
+            if let Some(hold) = ledger.hold_now().filter(doubt) {
+                engine.release_hold(&person, &hold.plan).await?;
+            }
             if claim.is_some() {
                 engine.release_claim(&person).await?;
             }

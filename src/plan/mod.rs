@@ -117,6 +117,9 @@ pub fn plan(history: &History, ledger: &Ledger, policy: &Policy) -> Result<Plan,
     if let Some(current) = current.filter(|current| current.version > target.version) {
         return Err(Refusal::TargetBelowCurrent { target: target.version.clone(), current: current.version.clone() });
     }
+    if let Some(begun) = ledger.begun.iter().find(|begun| begun.version > target.version) {
+        return Err(Refusal::TargetBelowBegun { target: target.version.clone(), begun: begun.clone() });
+    }
     let Recorded { scripts: recorded, adopted } = recorded(history, ledger, policy)?;
     let highest = recorded.last().filter(|_| adopted.is_some());
     if let Some(highest) = highest.filter(|highest| highest.version > target.version) {
@@ -200,7 +203,12 @@ fn recorded(history: &History, ledger: &Ledger, policy: &Policy) -> Result<Recor
         return Ok(Recorded::default());
     }
     if let Some(version) = &policy.baseline {
-        return up_to(history, version).map(|scripts| Recorded { scripts, adopted: None });
+        let scripts = up_to(history, version)?;
+        let is_recorded = |begun: &&Begun| scripts.iter().any(|script| script.version == begun.version);
+        return match ledger.begun.iter().find(is_recorded) {
+            Some(begun) => Err(Refusal::BaselineOverBegun { baseline: version.clone(), begun: begun.clone() }),
+            None => Ok(Recorded { scripts, adopted: None }),
+        };
     }
     if policy.adopt
         && let Some(adoption) = adopt::adopt(history, ledger)?

@@ -19,6 +19,16 @@ pub enum Refusal {
         "target {target} is below {current}, which is applied. Belay does not roll back by target: write a new script that undoes the change, or set the target to {current}"
     )]
     TargetBelowCurrent { target: Version, current: Version },
+    #[error(
+        "target {target} is below {version}, which is begun ({begun}). Set the target to {version}, which goes on with it; or, if the database is as if it had never been begun, run belay repair --forget-statements {version} --yes",
+        version = .begun.version
+    )]
+    TargetBelowBegun { target: Version, begun: Begun },
+    #[error(
+        "baseline {baseline} would record {version} as present, which is begun ({begun}). Leave the baseline out, which goes on with it; or say what the database has: belay repair --forget-statements {version} --yes",
+        version = .begun.version
+    )]
+    BaselineOverBegun { baseline: Version, begun: Begun },
     #[error("baseline {baseline} is not in the source. Correct it, or write \"0\" for before the first script")]
     UnknownBaseline { baseline: Version },
     #[error(
@@ -136,9 +146,11 @@ impl Refusal {
     pub fn reason(&self) -> Reason {
         match self {
             Self::EmptySource => Reason::InvalidSource,
-            Self::UnknownTarget { .. } | Self::TargetBelowCurrent { .. } | Self::UnknownBaseline { .. } => {
-                Reason::UnknownTarget
-            }
+            Self::UnknownTarget { .. }
+            | Self::TargetBelowCurrent { .. }
+            | Self::TargetBelowBegun { .. }
+            | Self::UnknownBaseline { .. }
+            | Self::BaselineOverBegun { .. } => Reason::UnknownTarget,
             Self::BaselineRequired { .. } => Reason::BaselineRequired,
             Self::ForeignFailed { .. }
             | Self::TwoForeign { .. }

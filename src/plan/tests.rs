@@ -147,6 +147,22 @@ fn a_begun_script_that_was_removed_or_renumbered_is_refused() {
 }
 
 #[test]
+fn a_target_or_a_baseline_does_not_go_past_what_is_begun() {
+    let history = with_second("002_b.sql", PAY);
+    let below = Policy { target: Some(v("001")), ..Policy::default() };
+    let (reason, message) = refusal(&history, &begun(PAY, &[(1, true)]), &below);
+    assert_eq!(reason, Reason::UnknownTarget);
+    assert!(message.contains("target 001 is below 2, which is begun (002_b.sql, 1 statement done)"), "{message}");
+
+    let empty = Ledger { rows: Vec::new(), ..begun(PAY, &[(1, true)]) };
+    let baseline = |version: &str| Policy { baseline: Some(v(version)), ..Policy::default() };
+    let (reason, message) = refusal(&history, &empty, &baseline("002"));
+    assert_eq!(reason, Reason::UnknownTarget);
+    assert!(message.contains("would record 2 as present, which is begun"), "{message}");
+    assert_eq!(pending(&plan(&history, &empty, &baseline("001")).unwrap()), ["002"]);
+}
+
+#[test]
 fn a_begun_script_goes_on_when_only_what_is_not_run_yet_was_edited() {
     let done = begun(PAY, &[(1, true)]);
     let mended = PAY.replace("vacuum b", "vacuum a").replace("lock_timeout = 1", "lock_timeout = 2");

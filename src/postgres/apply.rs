@@ -218,9 +218,7 @@ impl Engine {
                 Outcome::InDoubt { statement } => return Err(task.in_doubt(statement)),
                 Outcome::Stopped(error) => return Err(error.into()),
                 Outcome::NotOurs { script, split: true } => return Err(split_transaction(&task.scripts[script])),
-                Outcome::NotOurs { .. } => {
-                    return Err(PostgresError::LockLost { address: self.target.address.clone() }.into());
-                }
+                Outcome::NotOurs { script, split: false } => return Err(self.lock_lost(&task, script).await),
                 // Nothing of it was done: it is what the script is not run in one transaction for.
                 Outcome::Failed(stop) if task.is_refused_in_transaction(&stop) => {
                     task.goes_apart();

@@ -282,6 +282,11 @@ impl Engine {
         }
     }
 
+    /// Whether there is a connection: one that was lost in the middle of scripts, and could not be made again, is gone.
+    pub fn is_connected(&self) -> bool {
+        self.session.is_some()
+    }
+
     /// Whether this connection took the lock and was not lost since. That a script did not release it is seen by
     /// every write to the ledger, not here.
     pub fn holds_lock(&self) -> bool {

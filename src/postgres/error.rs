@@ -60,10 +60,14 @@ pub enum PostgresError {
     #[error("Another session holds the lock of {address}. Wait until it is done.")]
     LockHeld { address: Address },
     #[error(
-        "The lock of {address} was lost: a script released it. What that script did was rolled back. Take \
-         pg_advisory_unlock_all and DISCARD out of it."
+        "The lock of {address} was lost: a script released it. {left} Take pg_advisory_unlock_all and DISCARD out of \
+         it."
     )]
-    LockLost { address: Address },
+    LockLost {
+        address: Address,
+        /// A sentence: what is applied of that script.
+        left: String,
+    },
     #[error("The connection to {address} was lost: {why}. Belay connects again and reads the ledger.")]
     Lost { address: Address, why: String },
     #[error(
@@ -183,7 +187,7 @@ impl ApplyError {
 
     /// Whether the same plan is not worth another try until a person or a new source says so.
     pub fn is_held(&self) -> bool {
-        matches!(self, Self::Script(_))
+        matches!(self, Self::Script(_) | Self::Locks(_) | Self::Postgres(PostgresError::LockLost { .. }))
     }
 
     /// As status and ledger have it.

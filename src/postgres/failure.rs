@@ -40,6 +40,11 @@ impl Engine {
         }
     }
 
+    pub(super) async fn lock_lost(&mut self, task: &Task<'_>, script: usize) -> ApplyError {
+        let left = self.left(task, script).await;
+        PostgresError::LockLost { address: self.target.address.clone(), left }.into()
+    }
+
     pub(super) async fn locks_failed(&mut self, task: &Task<'_>, stop: Stop) -> ApplyError {
         ApplyError::Locks(Box::new(self.failure(task, &stop, Reason::LockTimeout).await))
     }

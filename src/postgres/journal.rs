@@ -41,7 +41,7 @@ impl Engine {
         let sql = format!(
             "BEGIN;SET LOCAL synchronous_commit = off;INSERT INTO {} (id, holder, server, plan_hash, from_version, \
              to_version, backup) SELECT '{}'::pg_catalog.uuid, {}, {}::pg_catalog.jsonb, {}, {}, {}, {} WHERE {} ON CONFLICT (id) DO UPDATE SET plan_hash = excluded.plan_hash, to_version = excluded.to_version, \
-             backup = excluded.backup RETURNING 'locked';COMMIT",
+             backup = excluded.backup, finished_at = NULL, outcome = NULL RETURNING 'locked';COMMIT",
             self.table("run"),
             intent.id,
             Literal(&intent.holder),
@@ -64,8 +64,8 @@ impl Engine {
         let table = self.table("run");
         let finished = |notices: Option<&str>| {
             format!(
-                "UPDATE {table} SET finished_at = pg_catalog.clock_timestamp(), outcome = {}, notices = {}::pg_catalog.jsonb \
-                 WHERE id = '{id}'",
+                "UPDATE {table} SET finished_at = pg_catalog.clock_timestamp(), outcome = {}, notices = \
+                 coalesce({}::pg_catalog.jsonb, notices) WHERE id = '{id}'",
                 Literal(outcome),
                 Nullable(notices),
             )
@@ -218,7 +218,8 @@ impl Engine {
         }
         self.locked = false;
         self.rollback().await?;
-        Err(PostgresError::LockLost { address: self.target.address.clone() })
+        let left = "Nothing was run.".to_owned();
+        Err(PostgresError::LockLost { address: self.target.address.clone(), left })
     }
 
     /// A message that writes; a failed one leaves no transaction open.

@@ -181,7 +181,7 @@ impl Engine {
         }
         match self.way(task, number, &settle, begun.as_ref()).await {
             Ok(Settled::Done) => return self.conclude(task, number).await.map(|()| Outcome::Committed),
-            Ok(Settled::InDoubt) => return Ok(Outcome::InDoubt { statement: number }),
+            Ok(Settled::InDoubt) => return Ok(self.roll_back_to(Outcome::InDoubt { statement: number }).await),
             Ok(Settled::NotDone | Settled::Left) => {}
             Err(Fault::Server(error)) => return Ok(self.stopped_at(task, StopPlace::Settling, *error).await),
             Err(lost) => return Err(lost),

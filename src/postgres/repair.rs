@@ -50,7 +50,7 @@ impl Engine {
     /// # Errors
     /// [`PostgresError::NotInDoubt`], as there.
     pub async fn check_words(&mut self, words: &[Word]) -> Result<(), PostgresError> {
-        let has_statements = self.ledger.as_ref().is_some_and(|head| head.format >= 2);
+        let has_statements = self.has_statements();
         for word in words {
             let sql = format!("SELECT FROM {} s WHERE {} LIMIT 1", self.table("statement"), self.spoken_of(word));
             if !has_statements || self.query("reading the ledger", sql).await?.is_empty() {
@@ -147,6 +147,12 @@ impl Engine {
 
     /// The row and its event in one statement, which answers one row if both were written.
     fn repair_sql(&self, actor: &str, repair: &Repair<'_>) -> Result<String, PostgresError> {
+        let moved = match repair {
+            Repair::Adopt { version, script, .. } if **version != script.version => {
+                self.moved(version, &script.version)
+            }
+            Repair::Adopt { .. } | Repair::Retire { .. } => String::new(),
+        };
         let (version, was, change, detail) = match repair {
             Repair::Adopt { version, was, script } => (
                 version,
@@ -175,7 +181,7 @@ impl Engine {
         Ok(format!(
             "WITH before AS (SELECT number, file_name FROM {history} WHERE number = {number} AND checksum = {was}), \
              changed AS (UPDATE {history} h SET {change} FROM before b WHERE h.number = b.number AND {locked} \
-             RETURNING b.file_name) \
+             RETURNING b.file_name){moved} \
              INSERT INTO {event} (kind, actor, detail) SELECT 'repaired', {actor}, \
              {detail}::pg_catalog.jsonb || pg_catalog.jsonb_build_object('file', c.file_name) FROM changed c \
              RETURNING 'written'",
@@ -187,6 +193,26 @@ impl Engine {
             actor = Literal(actor),
             detail = Literal(&detail.to_string()),
         ))
+    }
+
+    /// Whether the ledger that was read last has the table of statements, which came with format 2.
+    fn has_statements(&self) -> bool {
+        self.ledger.as_ref().is_some_and(|head| head.format >= 2)
+    }
+
+    /// What takes a script's statements, if it was run one by one, to its new version in the same step: under the old one they
+    /// would be those of a script that is begun.
+    fn moved(&self, from: &Version, to: &Version) -> String {
+        if !self.has_statements() {
+            return String::new();
+        }
+        format!(
+            ", moved AS (UPDATE {statement} s SET number = {to} FROM changed WHERE s.number = {from} AND NOT EXISTS \
+             (SELECT FROM {statement} o WHERE o.number = {to}))",
+            statement = self.table("statement"),
+            from = from.number(),
+            to = to.number(),
+        )
     }
 
     /// The text of an applied script as the ledger keeps it: without COPY's data, and without passwords.

@@ -45,6 +45,38 @@ struct Index {
 impl Engine {
     /// What the catalogue has before a statement, for [`Engine::settle`] to tell later what it made.
     pub(super) async fn snapshot(&mut self, settle: &Settle) -> Result<Value, Fault> {
+        let mut before = self.seen_before(settle).await?;
+        if let Some(before) = before.as_object_mut() {
+            before.insert("of".to_owned(), self.place().await?.into());
+        }
+        Ok(before)
+    }
+
+    /// Where a snapshot's OIDs mean something. A ledger that was restored is another table, if not in another database.
+    async fn place(&mut self) -> Result<String, Fault> {
+        let sql = format!("SELECT {}::pg_catalog.oid::text", relation(&self.table("statement")));
+        let rows = self.try_query(sql).await?;
+        let table = rows.first().map(|row| text(row, 0)).unwrap_or_default();
+        let identity = &self.identity;
+        let system = identity.system_identifier.as_deref().unwrap_or_default();
+        Ok(format!("{system}/{}/{table}", identity.database_oid))
+    }
+
+    /// What still counts of a snapshot: its OIDs only where they are from. One of an older Belay does not say where.
+    async fn what_counts(&mut self, before: &Value) -> Result<Value, Fault> {
+        let mut before = before.clone();
+        if let Some(seen) = before.as_object_mut()
+            && let Some(of) = seen.get("of").and_then(Value::as_str)
+            && of != self.place().await?
+        {
+            for oids in ["keys", INDEXES, "invalid"] {
+                seen.remove(oids);
+            }
+        }
+        Ok(before)
+    }
+
+    async fn seen_before(&mut self, settle: &Settle) -> Result<Value, Fault> {
         let of_indexes = |condition: String| {
             format!(
                 "SELECT coalesce(pg_catalog.json_agg(i.indexrelid::pg_catalog.int8), '[]')::text FROM pg_catalog.pg_index i \
@@ -54,7 +86,7 @@ impl Engine {
         Ok(match settle {
             Settle::CreateIndex(index) => {
                 let sql = of_indexes(format!("i.indrelid = {}", relation(&index.table)));
-                json!({ "indexes": self.json(sql).await? })
+                json!({ INDEXES: self.json(sql).await? })
             }
             Settle::Reindex => json!({ "invalid": self.json(of_indexes("NOT i.indisvalid".to_owned())).await? }),
             Settle::Create(object, name) => json!({ "exists": !self.is_gone(of_name(*object, name)).await? }),
@@ -100,6 +132,7 @@ impl Engine {
         settle: &Settle,
         before: &Value,
     ) -> Result<Settled, Fault> {
+        let before = &self.what_counts(before).await?;
         let done_if = |done: bool| if done { Settled::Done } else { Settled::NotDone };
         // A row of an older Belay does not say.
         let was_there = before.get("exists").and_then(Value::as_bool);
@@ -130,10 +163,12 @@ impl Engine {
         definition: &IndexDefinition,
         before: &Value,
     ) -> Result<Settled, Fault> {
-        let mut condition = not_among(before, "indexes");
+        let mut condition = not_among(before, INDEXES);
         if let Some(name) = &definition.name {
             condition.push_str(&format!(" AND c.relname = {}", folded(name)));
         }
+        // Without a name, one that is just like it may have been there before.
+        let may_be_older = definition.name.is_none() && before.get(INDEXES).is_none();
         let mut settled = Settled::NotDone;
         for index in self.indexes(definition, &condition).await? {
             let alike = self.is_defined_so(task, &index, definition).await?;
@@ -142,7 +177,7 @@ impl Engine {
                 continue;
             }
             if index.valid || !self.drop_invalid(task, number, &index).await? {
-                settled = if alike.is_some() { Settled::Done } else { Settled::InDoubt };
+                settled = if alike.is_some() && !may_be_older { Settled::Done } else { Settled::InDoubt };
             }
         }
         Ok(settled)
@@ -330,6 +365,9 @@ impl Engine {
         Ok(rows.first().and_then(|row| serde_json::from_str(text(row, 0)).ok()).unwrap_or_default())
     }
 }
+
+/// Of a snapshot: the indexes of a table.
+const INDEXES: &str = "indexes";
 
 /// Rows as [`index`] reads them.
 const INDEX: &str = "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.format('%I.%I', m.nspname, t.relname), \

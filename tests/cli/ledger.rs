@@ -130,14 +130,40 @@ async fn a_hold_is_told_and_lifted_by_a_person_who_applies() {
 
     bench.folder.write("003_ticket_escalation.sql", "SELECT nothing;");
     bench.run(&["apply"]).is(1);
-    assert!(bench.run(&["status"]).is(0).out.contains("it went wrong."), "what failed again stays held");
+    let said = bench.run(&["status"]).is(0).out;
+    assert!(said.contains("column \"nothing\" does not exist"), "what failed again stays held: {said}");
 
     bench.folder.write("003_ticket_escalation.sql", SHOP[2].1);
     let said = bench.run(&["apply"]).is(0);
-    assert!(said.out.contains("it went wrong."), "{}", said.out);
+    assert!(said.out.contains("column \"nothing\" does not exist"), "{}", said.out);
     let lifted = "SELECT actor FROM belay.event WHERE kind = 'released' ORDER BY id DESC LIMIT 1";
     assert!(bench.value(lifted).await.starts_with("anna@"));
-    assert!(!bench.run(&["status"]).is(0).out.contains("it went wrong."));
+    assert!(!bench.run(&["status"]).is(0).out.contains("does not exist"));
+}
+
+#[tokio::test]
+async fn a_hold_is_not_told_once_its_script_is_applied_and_goes_with_a_word_on_what_is_in_doubt() {
+    let bench = Bench::after(SHOP, 2).await;
+    let hold = async |reason: &str, script: &str| {
+        let failure = serde_json::json!({"reason": reason, "message": "it went wrong.", "script": script});
+        let detail = serde_json::json!({"plan": "abc", "failure": failure});
+        let held = format!(
+            "INSERT INTO belay.event (run_id, kind, actor, detail) VALUES (gen_random_uuid(), 'held', 'prod/shop/shop', '{detail}')"
+        );
+        bench.database.admin(&held).await;
+    };
+    let is_told = || bench.run(&["status"]).is(0).out.contains("it went wrong.");
+    hold("ScriptFailed", SHOP[1].0).await;
+    assert!(!is_told());
+    hold("InDoubt", SHOP[2].0).await;
+    assert!(is_told());
+    let begun = "INSERT INTO belay.statement (number, statement, file_name, checksum, command, run_id) \
+                 VALUES (3, 1, '003_x.sql', '', 'CALL', gen_random_uuid())";
+    bench.database.admin(begun).await;
+    bench.run(&["repair", "--statement", "003:1=undone"]).is(3);
+    assert!(is_told());
+    bench.run(&["repair", "--statement", "003:1=undone", "--yes"]).is(0);
+    assert!(!is_told());
 }
 
 #[tokio::test]

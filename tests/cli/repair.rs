@@ -63,6 +63,26 @@ async fn a_renamed_a_renumbered_and_a_lost_script_have_a_way_out() {
 }
 
 #[tokio::test]
+async fn a_renumbered_script_that_was_run_statement_by_statement_frees_its_number() {
+    let count =
+        "CREATE TABLE counted (a int); CREATE PROCEDURE count_one() LANGUAGE sql AS 'INSERT INTO counted VALUES (1)';";
+    let bench = Bench::after(&[("001_a.sql", count)], 1).await;
+    let text = "-- belay: no-transaction\nCALL count_one();\n";
+    bench.folder.write("002_mine.sql", text);
+    bench.run(&["apply"]).is(0);
+    bench.folder.rename("002_mine.sql", "003_mine.sql");
+    bench.run(&["repair", "--yes"]).is(0);
+    bench.run(&["plan", "--exit-code"]).is(0);
+
+    bench.folder.write("002_theirs.sql", text);
+    bench.run(&["apply", "--out-of-order"]).is(0);
+    assert_eq!(bench.value("SELECT count(*)::text FROM counted").await, "2", "it was run");
+    assert_eq!(bench.versions().await, "001 002 003");
+    let statements = "SELECT string_agg(number || ' ' || file_name, ', ' ORDER BY number) FROM belay.statement";
+    assert_eq!(bench.value(statements).await, "2 002_theirs.sql, 3 002_mine.sql");
+}
+
+#[tokio::test]
 async fn a_claim_of_one_who_is_gone_is_given_up() {
     let bench = Bench::after(SHOP, 3).await;
     bench.database.admin("INSERT INTO belay.meta (key, value) VALUES ('claimant', 'old/shop/shop')").await;

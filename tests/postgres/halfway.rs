@@ -198,8 +198,26 @@ async fn what_has_committed_a_part_of_itself_and_is_cancelled_is_not_run_again_w
     let error = tokio::join!(applied, stop).0.unwrap_err();
     assert!(matches!(&error, ApplyError::Cancelled { .. }), "{error}");
     assert!(error.to_string().contains("this statement was begun, and nothing tells whether it is done"), "{error}");
-    assert_eq!(apply(&mut engine, &files).await.unwrap_err().reason(), Reason::InDoubt);
+    let error = apply(&mut engine, &files).await.unwrap_err();
+    assert!(error.reason() == Reason::InDoubt && error.is_held(), "{error}");
     assert_eq!(rows(&database).await, "3");
+}
+
+#[tokio::test]
+async fn behind_what_is_in_doubt_the_ledger_is_read_and_the_run_ended_whatever_role_the_script_has_set() {
+    let database = with_table().await;
+    let role = database.application_role().await;
+    database
+        .admin(&format!("CREATE PROCEDURE p() LANGUAGE sql AS 'SELECT 1'; GRANT {role} TO {}", database.role))
+        .await;
+    let mut engine = engine(&database).await;
+    let files =
+        [("001_a.sql", &*format!("{APART}INSERT INTO t VALUES (3, 3);\nSET ROLE {role};\nCALL p();\nVACUUM nothing;"))];
+    apply(&mut engine, &files).await.unwrap_err();
+    database.admin("UPDATE belay.statement SET done_at = NULL WHERE statement = 3").await;
+    assert_eq!(apply(&mut engine, &files).await.unwrap_err().reason(), Reason::InDoubt);
+    assert_eq!(engine.ledger().await.unwrap().begun.len(), 1);
+    engine.finish_run(run().id, "InDoubt").await.unwrap();
 }
 
 #[tokio::test]

@@ -34,9 +34,21 @@ async fn a_script_that_releases_the_lock_gets_no_ledger_row_and_is_rolled_back()
     let script = "CREATE TABLE a (id int); SELECT pg_advisory_unlock_all();";
     let error = apply(&mut engine, &[("001_a.sql", script)]).await.unwrap_err();
     assert_eq!(error.reason(), Reason::LockLost);
+    assert!(error.to_string().contains("Nothing of 001 is applied."), "{error}");
     assert!(!engine.holds_lock());
     assert_eq!(database.value("SELECT to_regclass('a')::text").await, None);
     assert_eq!(database.value("SELECT count(*)::text FROM belay.history").await.as_deref(), Some("0"));
+}
+
+#[tokio::test]
+async fn a_statement_that_releases_the_lock_is_said_to_leave_those_before_it() {
+    let database = Postgres::shared().database().await;
+    let mut engine = claimed(database.engine().await).await;
+    let script = "-- belay: no-transaction\nCREATE TABLE a (id int);\nSELECT pg_advisory_unlock_all();";
+    let error = apply(&mut engine, &[("001_a.sql", script)]).await.unwrap_err();
+    assert_eq!(error.reason(), Reason::LockLost);
+    assert!(error.to_string().contains("The statements of 001 before this one are applied"), "{error}");
+    assert!(error.is_held());
 }
 
 #[tokio::test]

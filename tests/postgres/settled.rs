@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use belay::api::{Reason, TransactionMode};
-use belay::postgres::{ApplyError, Engine, Locks};
+use belay::postgres::{ApplyError, Engine, Locks, Target};
 use tokio_util::sync::CancellationToken;
 
 use super::apply::{exists, history};
@@ -38,6 +38,46 @@ pub async fn lose(database: &TestDatabase, files: &[(&str, &str)], hold: &str) {
     eventually("its session is gone", SOON, async || database.value(&gone).await).await;
     sqlx::raw_sql("COMMIT").execute(&mut old).await.unwrap();
     assert!(statements(database).await.contains('?'));
+}
+
+/// What a dump of it gives in another database, and an engine of the same login there.
+async fn restored(database: &TestDatabase) -> (TestDatabase, Engine) {
+    let restored = Postgres::shared().database().await;
+    restored.psql(database.dump_as_written(&[]).as_bytes());
+    restored.admin(&format!("GRANT ALL ON SCHEMA public TO {}", database.role)).await;
+    let url = database.url.replace(&format!("/{}", database.name), &format!("/{}", restored.name));
+    let engine = Engine::connect(Target::from_url(&url).unwrap(), "belay/test").await.unwrap();
+    (restored, claimed(engine).await)
+}
+
+#[tokio::test]
+async fn what_was_begun_in_a_database_that_was_restored_elsewhere_is_settled_by_what_is_there() {
+    let table = "CREATE TABLE t (a int); CREATE INDEX i ON t (a);";
+    let partitions = "CREATE TABLE t (a int) PARTITION BY LIST (a); CREATE TABLE p PARTITION OF t FOR VALUES IN (1);";
+    let partition_of = "SELECT count(*)::text FROM pg_inherits WHERE inhparent = 't'::regclass";
+    let indexes = "SELECT count(*)::text FROM pg_index WHERE indrelid = 't'::regclass";
+    for (setup, text, count, left) in [
+        (table, "DROP INDEX CONCURRENTLY i", indexes, "0"),
+        (partitions, "ALTER TABLE t DETACH PARTITION p CONCURRENTLY", partition_of, "0"),
+        (table, "CREATE INDEX CONCURRENTLY j ON t (a)", indexes, "2"),
+    ] {
+        let database = with(setup).await;
+        let files = [("001_d.sql", text)];
+        lose(&database, &files, "LOCK TABLE t IN SHARE UPDATE EXCLUSIVE MODE").await;
+        let (restored, mut engine) = restored(&database).await;
+        apply(&mut engine, &files).await.unwrap();
+        assert_eq!(
+            (restored.value(count).await.as_deref(), history(&restored).await.as_str()),
+            (Some(left), "001"),
+            "{text}"
+        );
+    }
+    // Of two indexes that are just alike, nobody knows which is which.
+    let database = with(table).await;
+    let files = [("001_d.sql", "CREATE INDEX CONCURRENTLY ON t (a)")];
+    lose(&database, &files, "LOCK TABLE t IN SHARE UPDATE EXCLUSIVE MODE").await;
+    let (_restored, mut engine) = restored(&database).await;
+    assert_eq!(apply(&mut engine, &files).await.unwrap_err().reason(), Reason::InDoubt);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use kube::{Api, Client, ResourceExt};
 
 use super::act::set_finalizer;
 use crate::api::conditions::{STALLED, is_true};
-use crate::api::{DeletionPolicy, Migration, PostgresBackup, PostgresDatabase, Reason};
+use crate::api::{DeletionPolicy, Migration, PostgresBackup, PostgresDatabase, Reason, RunSummary};
 use crate::backup::to_prune;
 use crate::controller::Context;
 
@@ -32,7 +32,8 @@ pub async fn keep(taken: &PostgresBackup, database: &PostgresDatabase, context: 
     Ok(())
 }
 
-/// The Backups that a Migration may still need: below its run, and below its last one if that did not end well, or is not well now.
+/// The Backups that a Migration may still need: below its run; and, if it is not well now, below its last one and below all that
+/// failed since one went well.
 fn protected(migration: &Migration) -> impl Iterator<Item = &str> {
     let status = migration.status.as_ref();
     let run = status.and_then(|status| status.run.as_ref()?.backup.as_deref());
@@ -40,8 +41,12 @@ fn protected(migration: &Migration) -> impl Iterator<Item = &str> {
         let failed = status.history.first().is_some_and(|last| last.outcome != Reason::Succeeded.as_str());
         failed || is_true(&status.conditions, STALLED)
     });
-    let last = unwell.and_then(|status| status.history.iter().find_map(|run| run.backup.as_deref()));
-    run.into_iter().chain(last)
+    let history = unwell.map_or(&[][..], |status| &status.history);
+    let went_well = |run: &RunSummary| run.outcome == Reason::Succeeded.as_str();
+    // Of a script that is applied in part, only the first of the runs that failed since has what was before it.
+    let failed = history.iter().take_while(move |run| !went_well(run)).filter_map(|run| run.backup.as_deref());
+    let last = history.iter().find_map(|run| run.backup.as_deref());
+    run.into_iter().chain(last).chain(failed)
 }
 
 /// Deletes a Backup, and before it its data: from then on the Backup's own reconcile goes on, also after a restart.
@@ -69,6 +74,8 @@ async fn delete(client: &Client, backup: &PostgresBackup) -> Result<(), kube::Er
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use serde_json::json;
 
@@ -85,7 +92,8 @@ mod tests {
                     "history": [
                         { "id": "3", "startedAt": "t", "completedAt": "t", "outcome": outcome },
                         { "id": "2", "startedAt": "t", "completedAt": "t", "outcome": "ScriptFailed", "backup": "last" },
-                        { "id": "1", "startedAt": "t", "completedAt": "t", "outcome": "Succeeded", "backup": "old" },
+                        { "id": "1", "startedAt": "t", "completedAt": "t", "outcome": "InDoubt", "backup": "first" },
+                        { "id": "0", "startedAt": "t", "completedAt": "t", "outcome": "Succeeded", "backup": "old" },
                     ],
                 },
             }))
@@ -93,10 +101,12 @@ mod tests {
         };
         for (stalled, outcome, stay) in [
             ("False", "Succeeded", &["now"][..]),
-            ("False", "ScriptFailed", &["now", "last"]),
-            ("True", "Succeeded", &["now", "last"]),
+            ("False", "ScriptFailed", &["first", "last", "now"]),
+            ("True", "Succeeded", &["last", "now"]),
         ] {
-            assert_eq!(protected(&migration(stalled, outcome)).collect::<Vec<_>>(), stay, "{stalled} {outcome}");
+            let migration = migration(stalled, outcome);
+            let protected: BTreeSet<_> = protected(&migration).collect();
+            assert_eq!(protected, stay.iter().copied().collect(), "{stalled} {outcome}");
         }
     }
 }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::decide::{Decision, Step};
 use super::observe::Observed;
 use super::run::{Order, Run, Setting};
+use super::view::About;
 use crate::api::{Migration, PostgresBackup, RUN_FINALIZER};
 use crate::backup;
 use crate::controller::memory::Memory;
@@ -72,8 +73,9 @@ pub async fn act(
             }
         }
         Step::Apply { .. } => {
-            if let (Some(run), Some(plan), Ok(history)) = (run, decision.plan, &o.source) {
-                run.order(Order::Apply { plan, transaction: migration.spec.transaction, history: history.clone() });
+            if let (Some(run), Some(plan), Ok(history), Ok(policy)) = (run, decision.plan, &o.source, &o.policy) {
+                let about = Arc::new(About { history: history.clone(), policy: policy.clone() });
+                run.order(Order::Apply { plan, about });
             }
         }
         Step::CheckHealth => {

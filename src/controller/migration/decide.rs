@@ -132,12 +132,12 @@ pub fn decide(o: &Observed, now: Timestamp) -> Decision {
 fn deleting(o: &Observed, now: Timestamp) -> Decision {
     match &o.run {
         Some(run) if run.activity == Activity::Ended => Decision::step(Step::Forget),
-        Some(run) if run.wrote || o.status.run.is_none() || run.trouble.is_some() => cancelled(o),
+        Some(run) if run.wrote || o.status.run.is_none() || run.trouble.is_some() => cancelled(o, run),
         Some(View { activity: Activity::Busy(_), .. }) => Decision::step(Step::Rest),
         Some(run) => match &run.inspection {
             None => Decision::step(Step::Inspect { below: None }),
             Some(inspection) if is_held_by_former(run, inspection) => lock_held(inspection, now),
-            Some(_) => cancelled(o),
+            Some(_) => cancelled(o, run),
         },
         None if o.has_finalizer && o.status.run.is_some() && o.database.is_ok() => {
             Decision::step(Step::Open { lock: true })
@@ -147,8 +147,8 @@ fn deleting(o: &Observed, now: Timestamp) -> Decision {
     }
 }
 
-fn cancelled(o: &Observed) -> Decision {
-    Decision::step(Step::Cancel).saying(Reason::Cancelled, message::cancelled(o))
+fn cancelled(o: &Observed, run: &View) -> Decision {
+    Decision::step(Step::Cancel).saying(Reason::Cancelled, message::cancelled(o, run))
 }
 
 /// Whether a former leader, or a Belay that is just ending, is still at this very run.
@@ -187,7 +187,7 @@ fn trouble(o: &Observed) -> Option<Trouble> {
 }
 
 fn tell(o: &Observed, trouble: Trouble) -> Decision {
-    let text = format!("{} {}", sentence(&trouble.message), message::untouched(o));
+    let text = format!("{} {}", sentence(&trouble.message), message::left(o));
     Decision::step(Step::Rest).saying(trouble.reason, text)
 }
 
@@ -196,7 +196,7 @@ fn in_run(o: &Observed, run: &View, now: Timestamp) -> Decision {
         Activity::Ended => return Decision::step(Step::Forget),
         // What changes data goes on to its end, whatever became of its inputs; but a person can stop it.
         Activity::Busy(Doing::Applying(_)) if o.suspend => {
-            return cancelled(o);
+            return cancelled(o, run);
         }
         Activity::Busy(doing) => return busy(o, run, doing, now),
         Activity::Idle => {}
@@ -209,9 +209,9 @@ fn in_run(o: &Observed, run: &View, now: Timestamp) -> Decision {
         let reason = failure.reason.parse().unwrap_or(Reason::ScriptFailed);
         let passes = reason.state() == State::Missing || reason == Reason::LockHeld;
         let wait = if passes { backoff(o) } else { o.interval() };
-        let left = run.inspection.as_ref().zip(run.history.as_ref()).zip(o.policy.as_ref().ok());
+        let left = run.inspection.as_ref().zip(run.about.as_ref());
         return Decision {
-            plan: left.and_then(|((read, history), policy)| plan(history, &read.ledger, policy).ok()),
+            plan: left.and_then(|(read, about)| plan(&about.history, &read.ledger, &about.policy).ok()),
             ..Decision::step(Step::Rest)
         }
         .saying(reason, message::failed(o, failure))
@@ -264,7 +264,9 @@ fn known_unhealthy(o: &Observed, run: &View) -> bool {
 
 /// The source and the ledger are known: from here on the plan decides.
 fn inspected(o: &Observed, run: &View, inspection: &Inspection, now: Timestamp) -> Decision {
-    let (Ok(policy), Some(history)) = (&o.policy, run.history.as_deref().or(o.source.as_deref().ok())) else {
+    let now_asked = || Some((o.source.as_deref().ok()?, o.policy.as_ref().ok()?));
+    let about = run.about.as_ref().map(|about| (&*about.history, &about.policy));
+    let Some((history, policy)) = about.or_else(now_asked) else {
         return Decision::step(Step::Close { outcome: Reason::Cancelled });
     };
     if let Err(trouble) = still_itself(o, inspection) {
@@ -290,13 +292,12 @@ fn inspected(o: &Observed, run: &View, inspection: &Inspection, now: Timestamp) 
     }
     if o.suspend {
         return Decision::step(Step::Rest)
-            .saying(Reason::Suspended, message::suspended(&plan))
+            .saying(Reason::Suspended, message::suspended(o, &plan))
             .with_plan(plan)
             .settled(o.interval(), false, now)
             .close(Reason::Suspended);
     }
-    let held = inspection.ledger.hold.as_ref().filter(|hold| hold.plan == plan.hash);
-    if let Some(hold) = held.filter(|hold| !is_lifted(o, run, hold)) {
+    if let Some(hold) = inspection.ledger.hold_of(&plan.hash).filter(|hold| !is_lifted(o, run, hold)) {
         let reason = hold.failure.reason.parse().unwrap_or(Reason::ScriptFailed);
         return Decision::step(Step::Rest)
             .saying(reason, message::failed(o, &hold.failure))

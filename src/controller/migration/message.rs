@@ -1,17 +1,33 @@
 //! What the status says: three sentences. What happened and where; what state the data is in; what to do next.
 
+use std::sync::Arc;
+
 use super::observe::Observed;
-use super::view::{Inspection, Place, View};
+use super::view::{About, Activity, Doing, Inspection, Place, View};
 use crate::api::{BackupWhen, Failure, PostgresBackup, Verified, conditions};
+use crate::backup::is_taken;
 use crate::plan::Plan;
+use crate::postgres::Identity;
+use crate::script::Mode;
 
 /// The version where the database is, in words.
 fn at(version: Option<&str>) -> String {
     version.map_or_else(|| "before its first script".to_owned(), |version| format!("at {version}"))
 }
 
+/// The same, and the scripts of which a part is applied.
 fn here(o: &Observed) -> String {
-    at(o.version())
+    let here = at(o.version());
+    match &begun(o)[..] {
+        [] => here,
+        begun => format!("{here} (begun: {})", begun.join("; ")),
+    }
+}
+
+/// How far the scripts are that are run statement by statement, and are not applied as a whole yet.
+fn begun(o: &Observed) -> Vec<String> {
+    let inspection = o.run.as_ref().and_then(|run| run.inspection.as_ref());
+    inspection.into_iter().flat_map(|read| &read.ledger.begun).map(ToString::to_string).collect()
 }
 
 fn scripts(count: usize) -> String {
@@ -35,11 +51,25 @@ pub fn waiting(server: &str) -> String {
     format!("Other databases of the server {server} are being read or migrated: this one waits for its turn.")
 }
 
-/// What a refusal leaves behind.
-pub fn untouched(o: &Observed) -> String {
+/// What is left behind by what keeps a run from going on.
+pub fn left(o: &Observed) -> String {
+    let wrote = o.run.as_ref().is_some_and(|run| run.wrote);
     match o.version() {
-        Some(version) => format!("Nothing was run: the database is at {version}."),
+        _ if wrote => format!("{}.", place(o)),
+        Some(_) => format!("Nothing was run: the database is {}.", here(o)),
+        None if !begun(o).is_empty() => format!("Nothing was run: the database is {}.", here(o)),
         None => "Nothing was run.".to_owned(),
+    }
+}
+
+/// Where the database is; or that nobody knows, behind a run that was cut off.
+fn place(o: &Observed) -> String {
+    match &o.run {
+        Some(run) if run.wrote && run.inspection.is_none() => {
+            let before = o.status.run.as_ref().map_or(o.version(), |told| told.from.as_deref());
+            format!("What the run has applied could not be read back; before it the database was {}", at(before))
+        }
+        _ => format!("The database is {}{}", here(o), kept_in(o)),
     }
 }
 
@@ -58,13 +88,13 @@ pub fn claimed(claimant: &str) -> String {
     )
 }
 
-pub fn suspended(plan: &Plan) -> String {
+pub fn suspended(o: &Observed, plan: &Plan) -> String {
     format!(
         "{} to apply, up to {}. Nothing is done while spec.suspend is true: the database is {}. Read status.plan, then set \
          spec.suspend to false.",
         scripts(plan.pending.len()),
         plan.to,
-        at(plan.from.as_ref().map(|version| version.as_written()))
+        here(o)
     )
 }
 
@@ -129,7 +159,7 @@ pub fn backup_not_configured(o: &Observed, plan: &Plan) -> String {
          database is {}. Set the method, or spec.backup.when to Never.",
         scripts(plan.pending.len()),
         o.database_name,
-        at(plan.from.as_ref().map(|version| version.as_written()))
+        here(o)
     )
 }
 
@@ -203,33 +233,53 @@ pub fn check_refused(plan: &Plan, check: &str, why: &str) -> String {
     )
 }
 
-pub fn cancelled(o: &Observed) -> String {
+pub fn cancelled(o: &Observed, run: &View) -> String {
     let why = if o.deleting { "the Migration is being deleted" } else { "spec.suspend was set" };
-    format!("The run is being cancelled: {why}. The script in progress is rolled back.")
+    let left = match &run.activity {
+        Activity::Busy(Doing::Applying(place)) => {
+            let apart = |about: &Arc<About>| {
+                about
+                    .history
+                    .scripts()
+                    .any(|script| script.file_name == place.script && script.mode == Mode::NoTransaction)
+            };
+            match run.about.as_ref().is_some_and(apart) {
+                true => format!(
+                    " The statement of {} in progress is stopped; those that are done stay, and are not run again.",
+                    place.script
+                ),
+                false => " The script in progress is rolled back.".to_owned(),
+            }
+        }
+        _ => String::new(),
+    };
+    format!("The run is being cancelled: {why}.{left}")
 }
 
 /// What went wrong and where, as the engine has it; what state the data is in; what to do.
 pub fn failed(o: &Observed, failure: &Failure) -> String {
-    format!(
-        "{}. The database is {}{}. {}",
-        failure.message.trim_end_matches('.'),
-        here(o),
-        kept_in(o),
-        next(o, failure)
-    )
+    format!("{}. {}. {}", failure.message.trim_end_matches('.'), place(o), next(o, failure))
 }
 
-/// The backup that holds the present version, where there is one.
+/// The backup that holds the present version of this very database, where there is one.
 fn kept_in(o: &Observed) -> String {
+    let identity = o.run.as_ref().and_then(|run| run.inspection.as_ref()).map(|read| &read.identity);
     let backup = o.backups.iter().filter_map(|backup| {
-        let status = backup.status.as_ref()?;
+        let status = backup.status.as_ref().filter(|status| is_taken(status))?;
+        let of_it = |is: &Identity| {
+            status.system_identifier == is.system_identifier && status.database_oid == Some(is.database_oid)
+        };
         let at = status.snapshot_at.as_deref().filter(|_| status.ledger_version.as_deref() == o.version())?;
-        Some((at, backup.metadata.name.as_deref()?))
+        identity.is_none_or(of_it).then_some((at, backup.metadata.name.as_deref()?))
     });
     backup.max().map_or_else(String::new, |(at, name)| {
         // To the second: it is read on a phone.
         let at = at.parse().map_or_else(|_| at.to_owned(), |at: jiff::Timestamp| at.strftime("%F %TZ").to_string());
-        format!(", which backup {name} holds as of {at}")
+        match begun(o).is_empty() {
+            true => format!(", which backup {name} holds as of {at}"),
+            // With or without what is begun.
+            false => format!("; backup {name} is of {at}"),
+        }
     })
 }
 

@@ -160,11 +160,13 @@ fn tell_run(status: &mut MigrationStatus, o: &Observed, decision: &Decision, say
     match &decision.step {
         Step::Close { outcome } => {
             if let Some(ended) = status.run.take() {
+                // Else it is where it was before: what the run has applied could not be read back.
+                let read_back = !run.wrote || run.inspection.is_some();
                 status.history.insert(
                     0,
                     RunSummary {
                         from: ended.from,
-                        to: status.version.clone(),
+                        to: status.version.clone().filter(|_| read_back),
                         completed_at: rfc3339(now),
                         outcome: outcome.as_str().to_owned(),
                         error: status.failure.as_ref().map(|failure| conditions::truncate(&failure.message, 300)),

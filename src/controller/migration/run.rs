@@ -12,7 +12,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::observe::{Key, Trouble};
-use super::view::{Activity, Doing, Inspection, Place, View};
+use super::view::{About, Activity, Doing, Inspection, Place, View};
 use crate::api::{Failure, HealthCheck, PostgresDatabase, Reason, TransactionMode};
 use crate::controller::database::Seen;
 use crate::controller::turns::Turn;
@@ -20,12 +20,11 @@ use crate::controller::{Context, connection};
 use crate::health::{self, Verdict};
 use crate::plan::Plan;
 use crate::postgres::{Engine, Holder, PostgresError, Progress, RunContext, RunIntent};
-use crate::script::History;
 
 /// A step that a run is ordered to do.
 pub enum Order {
     Inspect { lock: bool, below: Option<String> },
-    Apply { plan: Plan, transaction: TransactionMode, history: Arc<History> },
+    Apply { plan: Plan, about: Arc<About> },
     CheckHealth(Vec<HealthCheck>),
     Close { outcome: Reason },
 }
@@ -85,13 +84,13 @@ impl Run {
                     view.inspection = None;
                     view.below.clone_from(below);
                 }
-                Order::Apply { plan, history, .. } => {
+                Order::Apply { plan, about } => {
                     view.activity = Activity::Busy(Doing::Applying(Place::first(plan)));
                     view.inspection = None;
                     view.applied = None;
                     view.health = None;
                     view.wrote = true;
-                    view.history = Some(history.clone());
+                    view.about = Some(about.clone());
                 }
                 Order::CheckHealth(_) => view.activity = Activity::Busy(Doing::CheckingHealth(String::new())),
                 Order::Close { .. } => view.activity = Activity::Busy(Doing::Reading),
@@ -152,8 +151,8 @@ impl Task {
                     self.look(lock).await;
                     false
                 }
-                Some(Order::Apply { plan, transaction, .. }) => {
-                    let applied = self.apply(&plan, transaction).await;
+                Some(Order::Apply { plan, about }) => {
+                    let applied = self.apply(&plan, about.policy.transaction).await;
                     self.show(|view| {
                         view.applied = Some(applied);
                         view.activity = Activity::Busy(Doing::Reading);
@@ -187,8 +186,12 @@ impl Task {
         }
         if self.cancel.is_cancelled() {
             // As where a replica that lost its Lease lets go of a run that came to its end.
-            let applied = matches!(lock(&self.view).applied, Some(Ok(())));
-            self.finish(if applied { Reason::Succeeded } else { Reason::Cancelled }).await;
+            let outcome = match &lock(&self.view).applied {
+                Some(Ok(())) => Reason::Succeeded,
+                Some(Err(failure)) => failure.reason.parse().unwrap_or(Reason::Cancelled),
+                None => Reason::Cancelled,
+            };
+            self.finish(outcome).await;
         }
         if let Some(engine) = self.engine.take() {
             engine.close().await;
@@ -224,6 +227,8 @@ impl Task {
 
     async fn inspect(&mut self, lock: bool) -> Result<Inspection, Trouble> {
         let below = self.below();
+        // One that was lost while scripts ran, and did not come back in time, may be there again.
+        self.engine = self.engine.take().filter(Engine::is_connected);
         if self.engine.is_none() {
             let Setting { context, namespace, database, .. } = &self.setting;
             let target = connection::target(&context.client, namespace, database).await?;
@@ -240,6 +245,9 @@ impl Task {
     }
 
     async fn take_turn(&mut self, server: String) -> Result<(), Trouble> {
+        if self.turn.is_some() {
+            return Ok(());
+        }
         let waits = |view: &mut View| view.activity = Activity::Busy(Doing::Waiting(server.clone()));
         self.show(waits);
         let turn = tokio::select! {
@@ -256,6 +264,7 @@ impl Task {
 
     async fn apply(&mut self, plan: &Plan, transaction: TransactionMode) -> Result<(), Failure> {
         let below = self.below();
+        let held = lock(&self.view).inspection.as_ref().is_some_and(|read| read.ledger.hold_of(&plan.hash).is_some());
         let Some(engine) = &mut self.engine else { return Err(closed().into_failure()) };
         let context = RunContext::new(self.id, self.setting.claimant.clone());
         let intent = RunIntent {
@@ -275,6 +284,10 @@ impl Task {
         let applied = async {
             engine.claim(&self.setting.claimant).await?;
             engine.begin_run(&intent).await?;
+            if held {
+                // A person has asked: what it ends in now is what counts.
+                engine.release_hold(&self.setting.claimant, &plan.hash).await?;
+            }
             engine.record_present(&context, plan, &self.cancel).await?;
             engine.apply(&plan.pending, transaction, &context, &progress, &self.cancel).await
         }
@@ -287,7 +300,7 @@ impl Task {
             line = failure.line,
             "the run stopped: {error}"
         );
-        if matches!(error.reason(), Reason::ScriptFailed | Reason::LockTimeout | Reason::LockLost)
+        if error.is_held()
             && let Err(error) = engine.hold(&context, &plan.hash, &failure).await
         {
             tracing::warn!("the hold could not be written to the ledger: {error}");

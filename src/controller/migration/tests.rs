@@ -1,6 +1,7 @@
 //! The lifecycle as a table, and as a model: the decision is driven through every event, and must always come to rest.
 
 mod below;
+mod stopped;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +11,12 @@ use uuid::Uuid;
 
 use super::decide::{Decision, Step, decide};
 use super::observe::{Key, Observed, Request, Trouble};
-use super::view::{Activity, Doing, Inspection, View};
+use super::view::{About, Activity, Doing, Inspection, View};
 use super::{message, report};
 use crate::api::{Failure, MigrationStatus, PostgresBackup, PostgresDatabase, Reason, RunStatus, State, conditions};
 use crate::controller::pin::Pin;
 use crate::health::Verdict;
-use crate::plan::{Applied, Begun, BegunStatement, ForeignLedger, ForeignRow, Hold, Ledger, Policy, Tool, plan};
+use crate::plan::{Applied, ForeignLedger, ForeignRow, Hold, Ledger, Policy, Tool, plan};
 use crate::postgres::Identity;
 use crate::script::History;
 
@@ -300,17 +301,6 @@ fn a_ledger_of_another_tool_is_taken_over_by_applying_the_plan_that_says_so() {
 }
 
 #[test]
-fn a_begun_script_that_is_gone_from_the_source_is_named_and_nothing_is_applied() {
-    let (o, mut run) = read(1);
-    let done = BegunStatement { number: 0, checksum: "0".into(), done: true };
-    let begun = Begun { version: "9".parse().unwrap(), file: "009_i.sql".into(), statements: vec![done] };
-    run.inspection = Some(Arc::new(inspection(Ledger { begun: vec![begun], ..ledger(1) })));
-    let decision = with(o, run);
-    assert_eq!(decision.step, Step::Close { outcome: Reason::MissingScript });
-    assert!(message(&decision).contains("009_i.sql, 1 statement done"), "{}", message(&decision));
-}
-
-#[test]
 fn a_held_plan_is_not_tried_again_until_a_person_asks() {
     let (o, mut run) = read(1);
     run.inspection = Some(Arc::new(inspection(Ledger { hold: Some(hold(now())), ..ledger(1) })));
@@ -518,7 +508,7 @@ fn a_run_that_writes_goes_on_to_its_end_whatever_becomes_of_its_inputs() {
     assert_eq!((reason(&decision), decision.step), (Some(Reason::Applying), Step::Rest));
 
     run.activity = Activity::Idle;
-    run.history = Some(history());
+    run.about = Some(Arc::new(About { history: history(), policy: Policy::default() }));
     run.inspection = Some(Arc::new(inspection(ledger(2))));
     assert_eq!(with(o, run).step, Step::Close { outcome: Reason::Succeeded });
 }

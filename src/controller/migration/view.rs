@@ -9,7 +9,7 @@ use super::observe::{Key, Trouble};
 use crate::api::{Failure, WaitingOn};
 use crate::controller::database::Seen;
 use crate::health::Verdict;
-use crate::plan::{Ledger, Plan};
+use crate::plan::{Ledger, Plan, Policy};
 use crate::postgres::{Blocker, Identity, Progress};
 use crate::script::History;
 
@@ -24,8 +24,8 @@ pub struct View {
     pub since: Timestamp,
     /// What the run was started for.
     pub key: Key,
-    /// The source as it was when the plan began to be applied: what the run is about until it ends.
-    pub history: Option<Arc<History>>,
+    /// What the run is about until it ends, once its plan began to be applied.
+    pub about: Option<Arc<About>>,
     pub activity: Activity,
     /// The last reading of identity and ledger; none while it is out of date.
     pub inspection: Option<Arc<Inspection>>,
@@ -49,7 +49,7 @@ impl View {
             id,
             since: now,
             key,
-            history: None,
+            about: None,
             activity: Activity::Busy(Doing::Reading),
             inspection: None,
             applied: None,
@@ -60,6 +60,13 @@ impl View {
             seen: None,
         }
     }
+}
+
+/// What a plan was made of that is being applied.
+#[derive(Debug)]
+pub struct About {
+    pub history: Arc<History>,
+    pub policy: Policy,
 }
 
 /// What a run is doing.
