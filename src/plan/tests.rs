@@ -193,6 +193,11 @@ fn a_begun_script_that_was_edited_in_what_is_done_is_refused_with_the_line_of_it
         let message = edited(&text, &[(1, true)]);
         assert!(message.contains(place) && message.contains("--forget-statements 002 --yes"), "{place}: {message}");
     }
+    // It would be half in one schema, and half in another.
+    for elsewhere in ["SET search_path = c", "SET ROLE c"] {
+        let message = edited(&PAY.replace("SET lock_timeout = 1", elsewhere), &[(1, true)]);
+        assert!(message.contains("after its statement 2"), "{message}");
+    }
     let message = edited(&PAY.replace("vacuum b", "vacuum a"), &[(1, true), (2, false)]);
     let words = ["line 4: the script was edited at its statement 3, which was begun", "--statement 002:3=undone --yes"];
     assert!(words.iter().all(|words| message.contains(words)), "{message}");

@@ -216,6 +216,7 @@ impl Engine {
                 Outcome::Committed => return Ok(()),
                 Outcome::Cancelled { script } => return Err(self.cancelled(&task, script).await),
                 Outcome::InDoubt { statement } => return Err(task.in_doubt(statement)),
+                Outcome::Untold { statement, error } => return Err(task.untold(statement, &error)),
                 Outcome::Stopped(error) => return Err(error.into()),
                 Outcome::NotOurs { script, split: true } => return Err(split_transaction(&task.scripts[script])),
                 Outcome::NotOurs { script, split: false } => return Err(self.lock_lost(&task, script).await),

@@ -43,6 +43,8 @@ pub(super) enum Outcome {
     NotOurs { script: usize, split: bool },
     /// Whether this statement (from 0), which was begun, is done, only a person can tell.
     InDoubt { statement: usize },
+    /// This statement (from 0) is done, and the ledger could not be told.
+    Untold { statement: usize, error: ServerError },
     /// By something that is not the script's.
     Stopped(PostgresError),
     /// The connection was lost. `committing`: the COMMIT was on its way.
@@ -334,7 +336,8 @@ impl Engine {
         let sql = format!(
             "SELECT FROM {schema}.history h WHERE h.run_id <> '{id}' AND h.applied_at > {since}::timestamptz UNION ALL \
              SELECT FROM {schema}.statement s WHERE s.run_id <> '{id}' AND greatest(s.began_at, s.done_at) > \
-             {since}::timestamptz LIMIT 1",
+             {since}::timestamptz UNION ALL \
+             SELECT FROM {schema}.event e WHERE e.kind = 'repaired' AND e.at > {since}::timestamptz LIMIT 1",
             id = run.id,
             since = Literal(&run.started),
         );

@@ -3,6 +3,7 @@
 use super::attempt::{Stop, StopPlace, Task, Unit};
 use super::engine::Engine;
 use super::error::{ApplyError, PostgresError};
+use super::server_error::ServerError;
 use super::session::TRANSACTION_TIMEOUT;
 use crate::api::{Failure, Reason, TransactionMode};
 use crate::plan::{Edited, Refusal};
@@ -161,13 +162,15 @@ impl Task<'_> {
                     .then(|| format!("The statements of {version} before this one are applied, and are not run again"));
                 let own = match (begun, self.commits_itself()) {
                     (true, false) => Some(
-                        "this statement was begun: run once more as it is, it is settled, and what it left put away",
+                        "this statement was begun: run once more as it is, it is settled, and what it left put away"
+                            .to_owned(),
                     ),
-                    (true, true) => Some(
-                        "this statement was begun, and nothing tells whether it is done: the next run says how to go on",
-                    ),
-                    (false, true) => Some("what this statement has committed by itself stays"),
-                    (false, false) => None,
+                    (true, true) => Some(format!(
+                        "what this statement has committed by itself stays, and it is not run again before somebody says so: belay \
+                         repair --statement {version}:{}=undone --yes, or =done",
+                        number + 1
+                    )),
+                    (false, _) => None,
                 };
                 match (before, own) {
                     (Some(before), Some(own)) => format!("{before}; {own}."),
@@ -189,6 +192,22 @@ impl Task<'_> {
         let what = format!(
             "{}{place}: {command} was begun outside a transaction, and nothing tells whether it was done: its answer was lost, or \
              it was cancelled. Find out, then say so: belay repair --statement {}:{}=done --yes, or =undone",
+            script.file_name,
+            script.version,
+            number + 1
+        );
+        self.doubt(number, line, what)
+    }
+
+    /// A statement is done that may not be done twice, and the ledger does not have it.
+    pub(super) fn untold(&self, number: usize, error: &ServerError) -> ApplyError {
+        let script = &self.scripts[0];
+        let statement = script.statements.get(number);
+        let command = statement.map_or("a statement", |statement| &statement.command);
+        let line = statement.map(|statement| statement.start.line);
+        let what = format!(
+            "{}: {command} is done, but that could not be written to the ledger: {error}. Say so: belay repair --statement \
+             {}:{}=done --yes",
             script.file_name,
             script.version,
             number + 1

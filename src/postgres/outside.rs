@@ -17,7 +17,7 @@ use super::retry::{self, Patience};
 use super::server_error::ServerError;
 use super::session::{Fault, text};
 use super::settle::Settled;
-use super::sqlstate::{self, Retry};
+use super::sqlstate::{self, QUERY_CANCELED, Retry};
 use super::statement_row::Recorded;
 use super::watch::Limit;
 use crate::script::{Class, Settle, Statement};
@@ -212,7 +212,10 @@ impl Engine {
         let limit = match (statement.class.is_patient(), &settle) {
             (true, _) => Limit::patient(self, task),
             // What commits by itself waits many times over, and lets go each time.
-            (false, Settle::Unknown) => Limit::at_most(task.patience.left().max(Limit::of_try(self, task).any)),
+            (false, Settle::Unknown) => {
+                let each = retry::longest_lock_timeout(&self.target.locks, self.deadlock_timeout);
+                Limit { each, ..Limit::at_most(task.patience.left().max(each)) }
+            }
             (false, _) => Limit::of_try(self, task),
         };
         match self.send(&message, task, 0, number, limit).await {
@@ -221,7 +224,13 @@ impl Engine {
                     self.put_away(task, number, &settle, &before).await?;
                 }
                 failpoint::pass("before-conclusion").await;
-                self.conclude(task, number).await.map(|()| Outcome::Committed)
+                match self.conclude(task, number).await {
+                    // The next run could not tell.
+                    Err(Fault::Server(error)) if task.commits_itself() => {
+                        Ok(self.roll_back_to(Outcome::Untold { statement: number, error: *error }).await)
+                    }
+                    concluded => concluded.map(|()| Outcome::Committed),
+                }
             }
             Sent::NoRow => Ok(self.not_ours(0).await),
             Sent::Failed { fault: lost @ Fault::Lost { .. }, .. } => Err(lost),
@@ -285,9 +294,11 @@ impl Engine {
     ) -> Result<Outcome, Fault> {
         let script = &task.scripts[0];
         let never = CancellationToken::new();
+        // Part of it may be there: it is not to be run again without a person's word.
+        if task.commits_itself() {
+            return Ok(self.roll_back_to(ended).await);
+        }
         let tidying = match ended {
-            // Part of it may be there: it is not to be run again by itself.
-            Outcome::Cancelled { .. } if *settle == Settle::Unknown => return Ok(ended),
             Outcome::Cancelled { .. } => {
                 Task { patience: Patience::new(TIDYING), hurried: true, cancel: &never, ..*task }
             }
@@ -377,21 +388,27 @@ impl Engine {
         self.keep_no_other_lock().await;
     }
 
-    /// Marks a statement as done; while somebody holds the ledger, again and again, for what else would tell it?
+    /// Marks a statement as done; while somebody holds the ledger, again and again, for what else would tell it? Also when the
+    /// statement has taken all the time that there was, and for a while behind a cancel.
     async fn conclude(&mut self, task: &Task<'_>, number: usize) -> Result<(), Fault> {
         let done = self.record_statement(&task.scripts[0], number, task.run, true, None);
-        for attempt in 1u32.. {
+        let (unhurried, hurried) = (Patience::new(self.target.locks.retry_for), Patience::new(TIDYING));
+        loop {
             match self.row(&done).await {
-                Err(Fault::Server(error)) if sqlstate::retry(&error.sql_state) == Retry::Locks => {
-                    let pause = retry::lock_pause(attempt, rand::random());
-                    if !task.patience.lasts(pause) || !retry::pause_unless_cancelled(pause, task.cancel).await {
+                // A cancel may have been on its way to the statement.
+                Err(Fault::Server(error))
+                    if error.sql_state == QUERY_CANCELED || sqlstate::retry(&error.sql_state) == Retry::Locks =>
+                {
+                    let pause = retry::lock_pause(1, rand::random());
+                    let patience = if task.cancel.is_cancelled() { &hurried } else { &unhurried };
+                    if !patience.lasts(pause) {
                         return Err(Fault::Server(error));
                     }
+                    tokio::time::sleep(pause).await;
                 }
                 concluded => return concluded,
             }
         }
-        Ok(())
     }
 
     /// Writes one row that only the lock's holder may write, in a session that a script has set up.

@@ -37,6 +37,8 @@ struct Index {
     name: String,
     /// The same of its table.
     table: String,
+    /// Quoted: that without its schema.
+    of: String,
     /// Then that is no table.
     materialized: bool,
     valid: bool,
@@ -110,13 +112,13 @@ impl Engine {
         };
         let there = self.indexes(definition, &format!("c.relname = {}", folded(name))).await?;
         match there.first() {
-            Some(index) if index.valid => match self.is_defined_so(task, index, definition).await? {
+            Some(index) if index.valid => match self.is_defined_so(task, number, index, definition).await? {
                 Some(true) => Ok(Settled::Done),
                 // The server has words for it.
                 Some(false) | None => Ok(Settled::NotDone),
             },
             Some(index) => {
-                self.drop_invalid(task, number, index).await?;
+                self.drop_invalid(task, number, index, Limit::patient(self, task)).await?;
                 Ok(Settled::NotDone)
             }
             None => Ok(Settled::NotDone),
@@ -148,7 +150,11 @@ impl Engine {
             Settle::DropIndexes(_) | Settle::Drop(..) | Settle::Detach { .. } if was_there == Some(false) => {
                 Ok(Settled::NotDone)
             }
-            Settle::DropIndexes(names) => self.settle_drop(of_indexes_named(names), before).await,
+            Settle::DropIndexes(names) => match self.settle_drop(of_indexes_named(names), before).await? {
+                // A REINDEX CONCURRENTLY puts another in the place of one that is still there.
+                Settled::Done if !self.is_gone(of_indexes_named(names)).await? => Ok(Settled::InDoubt),
+                settled => Ok(settled),
+            },
             Settle::Drop(object, name) => self.settle_drop(of_name(*object, name), before).await,
             Settle::Detach { table, partition } => {
                 self.settle_detach(task, number, &inheritance(table, partition).that_were_there(before)).await
@@ -171,12 +177,12 @@ impl Engine {
         let may_be_older = definition.name.is_none() && before.get(INDEXES).is_none();
         let mut settled = Settled::NotDone;
         for index in self.indexes(definition, &condition).await? {
-            let alike = self.is_defined_so(task, &index, definition).await?;
+            let alike = self.is_defined_so(task, number, &index, definition).await?;
             // Somebody else's, made meanwhile. Where that is not known, one that is invalid goes all the same: it serves nobody.
             if alike == Some(false) {
                 continue;
             }
-            if index.valid || !self.drop_invalid(task, number, &index).await? {
+            if index.valid || !self.drop_invalid(task, number, &index, Limit::patient(self, task)).await? {
                 settled = if alike.is_some() && !may_be_older { Settled::Done } else { Settled::InDoubt };
             }
         }
@@ -194,6 +200,7 @@ impl Engine {
     async fn is_defined_so(
         &mut self,
         task: &Task<'_>,
+        number: usize,
         index: &Index,
         definition: &IndexDefinition,
     ) -> Result<Option<bool>, Fault> {
@@ -205,23 +212,28 @@ impl Engine {
                  FROM pg_catalog.pg_index i WHERE i.indexrelid = pg_catalog.to_regclass({index})"
             )
         };
-        let sql = format!(
-            "BEGIN;SET LOCAL lock_timeout = {lock_timeout};SET LOCAL statement_timeout = 0;\
-             CREATE TEMPORARY TABLE belay_like (LIKE {table}) ON COMMIT DROP;\
-             CREATE {unique}INDEX belay_like_index ON pg_temp.belay_like {rest}\n;\
-             {one};{other};ROLLBACK",
-            lock_timeout = milliseconds(Limit::of_try(self, task).any),
-            table = definition.table,
+        // Of the table's own name: the definition may use it.
+        let like = format!(
+            "BEGIN;CREATE TEMPORARY TABLE {like} (LIKE {table}) ON COMMIT DROP;\
+             CREATE {unique}INDEX belay_like_index ON pg_temp.{like} {rest}\n",
+            like = index.of,
+            table = index.table,
             rest = definition.rest,
-            one = shown(&Literal(&index.name).to_string()),
-            other = shown("'pg_temp.belay_like_index'"),
         );
-        match self.try_query(sql).await {
+        let both =
+            format!("{};{};ROLLBACK", shown(&Literal(&index.name).to_string()), shown("'pg_temp.belay_like_index'"));
+        let compared = match self.mend(task, number, like, Limit::of_try(self, task)).await {
+            Ok(()) => self.try_query(both).await,
+            Err(fault) => Err(fault),
+        };
+        match compared {
             Ok(rows) => Ok(Some(matches!(&rows[..], [one, other] if !text(one, 0).is_empty() && one == other))),
             Err(fault) => {
                 let _ = self.rollback().await;
                 match fault {
-                    Fault::Server(error) if retry(&error.sql_state) == Retry::No => Ok(None),
+                    Fault::Server(error) if retry(&error.sql_state) == Retry::No && !task.cancel.is_cancelled() => {
+                        Ok(None)
+                    }
                     fault => Err(fault),
                 }
             }
@@ -243,7 +255,7 @@ impl Engine {
         let left: Vec<_> = self.try_query(sql).await?.iter().map(index).collect();
         let mut settled = Settled::NotDone;
         for index in &left {
-            match self.drop_invalid(task, number, index).await {
+            match self.drop_invalid(task, number, index, self.short_wait(task)).await {
                 Ok(_) => {}
                 // It may be of somebody else's REINDEX, and is in the way of nothing.
                 Err(Fault::Server(error)) => {
@@ -261,7 +273,13 @@ impl Engine {
 
     /// Drops an invalid index. Not dropped, so false, when it is valid after all: somebody was still building it, which
     /// the lock that a build holds on the table tells.
-    async fn drop_invalid(&mut self, task: &Task<'_>, number: usize, index: &Index) -> Result<bool, Fault> {
+    async fn drop_invalid(
+        &mut self,
+        task: &Task<'_>,
+        number: usize,
+        index: &Index,
+        limit: Limit,
+    ) -> Result<bool, Fault> {
         let lock = match index.materialized {
             // LOCK refuses it. This takes the same lock, and is rolled back.
             true => format!("COMMENT ON MATERIALIZED VIEW {} IS NULL", index.table),
@@ -271,7 +289,7 @@ impl Engine {
             "SELECT i.indisvalid::text FROM pg_catalog.pg_index i WHERE i.indexrelid = pg_catalog.to_regclass({});ROLLBACK",
             Literal(&index.name)
         );
-        let looked = match self.mend(task, number, format!("BEGIN;{lock}"), self.short_wait(task)).await {
+        let looked = match self.mend(task, number, format!("BEGIN;{lock}"), limit).await {
             Ok(()) => self.try_query(is_valid).await,
             Err(fault) => Err(fault),
         };
@@ -371,7 +389,7 @@ const INDEXES: &str = "indexes";
 
 /// Rows as [`index`] reads them.
 const INDEX: &str = "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.format('%I.%I', m.nspname, t.relname), \
-    i.indisvalid::text, t.relkind::text FROM pg_catalog.pg_index i \
+    i.indisvalid::text, t.relkind::text, pg_catalog.format('%I', t.relname) FROM pg_catalog.pg_index i \
     JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
     JOIN pg_catalog.pg_class t ON t.oid = i.indrelid JOIN pg_catalog.pg_namespace m ON m.oid = t.relnamespace";
 
@@ -379,6 +397,7 @@ fn index(row: &Row) -> Index {
     Index {
         name: text(row, 0).to_owned(),
         table: text(row, 1).to_owned(),
+        of: text(row, 4).to_owned(),
         materialized: text(row, 3) == "m",
         valid: text(row, 2) == "true",
     }

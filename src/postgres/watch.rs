@@ -52,6 +52,8 @@ pub(super) struct Limit {
     pub any: Duration,
     /// For those behind which others queue who only read and write.
     pub exclusive: Duration,
+    /// For each of those.
+    pub each: Duration,
 }
 
 impl Limit {
@@ -67,7 +69,7 @@ impl Limit {
 
     /// The same for all locks.
     pub fn at_most(limit: Duration) -> Self {
-        Self { any: limit, exclusive: limit }
+        Self { any: limit, exclusive: limit, each: limit }
     }
 
     /// Of a try at what waits long without holding others up; or does so only where somebody sees it.
@@ -198,6 +200,7 @@ impl<'a> Watch<'a> {
         let all = [
             (self.waits.in_all(now), self.limit.any),
             (self.exclusive_waits.in_all(exclusive_now), self.limit.exclusive),
+            (exclusive_now, self.limit.each),
         ];
         let too_long = all.iter().find(|(waited, limit)| waited > limit).map(|(_, limit)| *limit);
         let left = all.iter().map(|(waited, limit)| limit.saturating_sub(*waited)).min().filter(|_| !now.is_zero());

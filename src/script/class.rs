@@ -73,8 +73,17 @@ pub(super) fn classify(words: &Words) -> Classified {
     let mut class = Class::InTransaction;
     let mut refusal = None;
     let mut copy_from_stdin = false;
-    if let Some(outside) = outside::read(words) {
+    if let Some((outside, is_read)) = outside::read(words) {
         class = Class::OutsideTransaction(outside);
+        if !is_read {
+            refusal = Some((
+                UnsupportedKind::Name,
+                format!(
+                    "the names in this {command} are not read, so that nothing would tell what a try of it has left"
+                ),
+                "write each name as it is, or in double quotes, not as U&\"…\"",
+            ));
+        }
     } else if CONTROL.iter().chain(SHAPE).any(|pattern| words.starts(pattern)) {
         class = Class::TransactionControl;
         refusal = Some((UnsupportedKind::TransactionControl, format!("{command} is transaction control"), NO_CONTROL));

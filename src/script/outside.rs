@@ -64,7 +64,7 @@ struct Rule {
     when: fn(&Words) -> bool,
     /// See [`Outside::patient`].
     patient: fn(&Words) -> bool,
-    /// None: its text is not read far enough to tell.
+    /// None: its names cannot be read.
     settle: fn(&Words) -> Option<Settle>,
 }
 
@@ -144,16 +144,18 @@ const RULES: &[Rule] = &[
         // ADD and DROP of a publication fail when they are done twice, and what another did looks the same.
         settle: |words| {
             let again = words.find(3, "ADD").is_none() && words.find(3, "DROP").is_none();
-            again.then_some(Settle::Repeat)
+            Some(if again { Settle::Repeat } else { Settle::Unknown })
         },
     },
     Rule { pattern: "ALTER TABLE", when: detach_concurrently, patient: always, settle: detach },
 ];
 
-/// What is known of a statement, if PostgreSQL refuses it in a transaction.
-pub(super) fn read(words: &Words) -> Option<Outside> {
+/// What is known of a statement, if PostgreSQL refuses it in a transaction; and whether its names could be read.
+pub(super) fn read(words: &Words) -> Option<(Outside, bool)> {
     let rule = RULES.iter().find(|rule| words.starts(rule.pattern) && (rule.when)(words))?;
-    Some(Outside { settle: (rule.settle)(words).unwrap_or(Settle::Unknown), patient: (rule.patient)(words) })
+    let settle = (rule.settle)(words);
+    let is_read = settle.is_some();
+    Some((Outside { settle: settle.unwrap_or(Settle::Unknown), patient: (rule.patient)(words) }, is_read))
 }
 
 /// Behind the options and VERBOSE of a REINDEX.

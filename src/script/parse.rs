@@ -225,15 +225,28 @@ impl Script {
     }
 }
 
-/// See [`Script::kept_of`].
+/// See [`Script::kept_of`]. What decides in which schema a statement works, and as whom, is a part of it.
 fn kept_of(read: &Read, text: &str) -> Vec<Option<(u32, Checksum)>> {
-    let of = |statement: &Statement| {
-        let data = statement.copy_data.clone().unwrap_or_default();
-        let pieces = [statement.range.clone(), data].map(|range| text.as_bytes().get(range).unwrap_or_default());
-        (!statement.sets_session()).then(|| (statement.start.line, Checksum::of(pieces)))
-    };
-    match read.mode {
-        Mode::NoTransaction => read.statements.iter().map(of).collect(),
-        Mode::Transaction => Vec::new(),
+    if read.mode == Mode::Transaction {
+        return Vec::new();
     }
+    let bytes = |range: &Range<usize>| text.as_bytes().get(range.clone()).unwrap_or_default();
+    let mut under: Vec<(String, &Range<usize>)> = Vec::new();
+    let mut kept = Vec::new();
+    for statement in &read.statements {
+        if !statement.sets_session() {
+            let data = statement.copy_data.as_ref().map(bytes);
+            let pieces = under.iter().map(|(_, setting)| bytes(setting)).chain([bytes(&statement.range)]).chain(data);
+            kept.push(Some((statement.start.line, Checksum::of(pieces))));
+            continue;
+        }
+        kept.push(None);
+        if let Some(subject) = text.get(statement.range.clone()).and_then(setting::subject) {
+            under.retain(|(earlier, _)| !setting::covers(&subject, earlier));
+            if setting::says_where(&subject) {
+                under.push((subject, &statement.range));
+            }
+        }
+    }
+    kept
 }

@@ -109,5 +109,10 @@ pub(super) fn covers(later: &str, earlier: &str) -> bool {
     }
 }
 
+/// Whether it decides what the names in a statement mean, and as whom it runs.
+pub(super) fn says_where(subject: &str) -> bool {
+    ["search_path", ROLE, AUTHORIZATION].contains(&subject)
+}
+
 const ROLE: &str = "role";
 const AUTHORIZATION: &str = "session_authorization";

@@ -30,6 +30,8 @@ pub enum UnsupportedKind {
     UnknownDirective,
     /// COPY to the client, or from it where the data cannot be told.
     CopyData,
+    /// A name that Belay can't look for in the catalogue.
+    Name,
     /// A SET that Belay can't work under.
     Setting,
     /// What the tool whose layout the file has would send otherwise than it stands there.

@@ -78,8 +78,14 @@ async fn what_has_committed_a_part_of_itself_is_not_tried_again_by_itself() {
     let mut engine = engine(&database).await;
     for state in ["lock_not_available", "deadlock_detected", "configuration_limit_exceeded"] {
         let text = format!("{APART}DO $$ BEGIN INSERT INTO t VALUES (3, 3); COMMIT; RAISE {state}; END $$;");
-        let error = apply(&mut engine, &[("001_a.sql", &text)]).await.unwrap_err();
+        let files = [("001_a.sql", &*text)];
+        let error = apply(&mut engine, &files).await.unwrap_err();
         assert_eq!(error.reason(), Reason::ScriptFailed, "{error}");
+        let words = ["has committed by itself stays", "belay repair --statement 001:1=undone --yes, or =done"];
+        assert!(words.iter().all(|words| error.to_string().contains(words)), "{error}");
+        assert_eq!(apply(&mut engine, &files).await.unwrap_err().reason(), Reason::InDoubt);
+        let word = Word::Settled { version: "001".parse().unwrap(), statement: 1, done: false };
+        engine.take_word("anna", &[word]).await.unwrap();
     }
     assert_eq!(rows(&database).await, "5", "each was run once");
 }
@@ -197,7 +203,10 @@ async fn what_has_committed_a_part_of_itself_and_is_cancelled_is_not_run_again_w
     let applied = engine.apply(&scripts, TransactionMode::PerScript, &run, &|_| {}, &cancel);
     let error = tokio::join!(applied, stop).0.unwrap_err();
     assert!(matches!(&error, ApplyError::Cancelled { .. }), "{error}");
-    assert!(error.to_string().contains("this statement was begun, and nothing tells whether it is done"), "{error}");
+    assert!(
+        error.to_string().contains("what this statement has committed by itself stays, and it is not run again"),
+        "{error}"
+    );
     let error = apply(&mut engine, &files).await.unwrap_err();
     assert!(error.reason() == Reason::InDoubt && error.is_held(), "{error}");
     assert_eq!(rows(&database).await, "3");
@@ -281,5 +290,79 @@ async fn what_goes_wrong_with_the_ledger_is_not_blamed_on_the_statement_that_it_
     database.admin(full).await;
     let error = apply(&mut engine, &[("001_i.sql", "CREATE INDEX CONCURRENTLY i ON t (a)")]).await.unwrap_err();
     assert!(matches!(&error, ApplyError::Postgres(_)) && !error.is_held(), "{error}");
+    assert_eq!(history(&database).await, "");
+}
+
+#[tokio::test]
+async fn a_procedure_that_waits_without_bound_of_its_own_keeps_nobody_waiting_for_longer_than_any_try() {
+    let database = with_table().await;
+    let procedure = "CREATE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN INSERT INTO t VALUES (3, 3); COMMIT; \
+                     SET lock_timeout = 0; LOCK TABLE t; END $$";
+    let mut owner = database.owner().await;
+    sqlx::raw_sql(procedure).execute(&mut owner).await.unwrap();
+    let mut engine = engine(&database).await;
+    let mut reader = database.superuser().await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE t IN ROW SHARE MODE").execute(&mut reader).await.unwrap();
+    let files = [("001_a.sql", &*format!("{APART}CALL p();"))];
+    let applied = tokio::time::timeout(SOON, apply(&mut engine, &files)).await.expect("it gives way");
+    assert_eq!(applied.unwrap_err().failure().sql_state.as_deref(), Some("55P03"));
+}
+
+#[tokio::test]
+async fn what_is_done_and_may_not_be_done_twice_is_recorded_although_a_cancel_comes_behind_it() {
+    let database = with_table().await;
+    database
+        .admin(
+            "CREATE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN INSERT INTO t VALUES (3, 3); COMMIT; \
+             PERFORM pg_advisory_lock_shared(7); COMMIT; END $$",
+        )
+        .await;
+    let mut engine = engine(&database).await;
+    let mut gate = database.superuser().await;
+    sqlx::raw_sql("SELECT pg_advisory_lock(7)").execute(&mut gate).await.unwrap();
+    let release = async {
+        let at_gate = "SELECT 'yes' FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND NOT granted";
+        eventually("it waits at the gate", SOON, async || database.value(at_gate).await).await;
+        sqlx::raw_sql("BEGIN; LOCK TABLE belay.statement IN SHARE ROW EXCLUSIVE MODE; SELECT pg_advisory_unlock(7)")
+            .execute(&mut gate)
+            .await
+            .unwrap();
+        let cancelled = "SELECT pg_cancel_backend(pid)::text FROM pg_locks WHERE relation = 'belay.statement'::regclass AND NOT granted";
+        eventually("its row waits", SOON, async || database.value(cancelled).await).await;
+        sqlx::raw_sql("COMMIT").execute(&mut gate).await.unwrap();
+    };
+    let files = [("001_a.sql", &*format!("{APART}CALL p();"))];
+    tokio::join!(apply(&mut engine, &files), release).0.unwrap();
+    assert_eq!((rows(&database).await.as_str(), history(&database).await.as_str()), ("3", "001"));
+}
+
+#[tokio::test]
+async fn a_run_that_lost_its_connection_does_not_go_on_over_a_persons_word_that_came_meanwhile() {
+    let database = with_table().await;
+    let proxy = Proxy::start(Postgres::shared().port, AtCommit::Pass).await;
+    let url = database.url.replace(&Postgres::shared().port.to_string(), &proxy.port.to_string());
+    let mut first = claimed(Engine::connect(Target::from_url(&url).unwrap(), "belay/first").await.unwrap()).await;
+    let mut gate = database.superuser().await;
+    sqlx::raw_sql("SELECT pg_advisory_lock(7)").execute(&mut gate).await.unwrap();
+    let text = format!("{APART}INSERT INTO t VALUES (3, 3);\nSELECT pg_advisory_xact_lock_shared(7);");
+    let forget = async {
+        let waits = "SELECT 1::text FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND NOT granted";
+        eventually("it waits at the gate", SOON, async || database.value(waits).await).await;
+        proxy.point_to(free_port());
+        proxy.cut(false);
+        kill(&database).await;
+        sqlx::raw_sql("SELECT pg_advisory_unlock(7)").execute(&mut gate).await.unwrap();
+        let mut person = database.engine().await;
+        let mut locks = async || person.try_lock().await.unwrap().then_some(());
+        eventually("the lock is free", SOON, &mut locks).await;
+        let word = Word::Forgotten { version: "001".parse().unwrap() };
+        person.take_word("anna", &[word]).await.unwrap();
+        person.close().await;
+        proxy.point_to(Postgres::shared().port);
+    };
+    let files = [("001_a.sql", &*text)];
+    let (applied, ()) = tokio::join!(apply(&mut first, &files), forget);
+    let error = applied.unwrap_err();
+    assert!(matches!(&error, ApplyError::Postgres(PostgresError::LedgerMoved { .. })), "{error}");
     assert_eq!(history(&database).await, "");
 }

@@ -104,8 +104,6 @@ fn how_the_outcome_of_a_statement_outside_a_transaction_is_found_out_is_read_fro
             Settle::Detach { table: "s.t".into(), partition: "s.p".into() },
             true,
         ),
-        // Its name is not read: nothing is guessed.
-        ("drop index concurrently U&\"\\0061\"", Settle::Unknown, true),
     ] {
         assert_eq!(settle(text), (expected, patient), "{text}");
     }
