@@ -14,6 +14,8 @@ mod fleet;
 mod generate;
 #[path = "operator/gitops.rs"]
 mod gitops;
+#[path = "operator/halfway.rs"]
+mod halfway;
 #[path = "operator/holds.rs"]
 mod holds;
 #[path = "operator/hostile.rs"]

@@ -3,7 +3,7 @@
 /// What to do after a failure with this SQLSTATE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Retry {
-    /// The locks were not to be had: roll back, wait, try the whole transaction again.
+    /// Others were in the way, mostly with their locks: roll back, wait, try the whole transaction again.
     Locks,
     /// The server or the session is gone, or has no room: connect again, and let the ledger row decide.
     Reconnect,
@@ -14,8 +14,8 @@ pub(super) enum Retry {
 /// Rule 6 of the design.
 pub(super) fn retry(sql_state: &str) -> Retry {
     match sql_state {
-        // lock_not_available, deadlock_detected
-        "55P03" | "40P01" => Retry::Locks,
+        // lock_not_available, deadlock_detected; serialization_failure, where that is the login's default
+        "55P03" | "40P01" | "40001" => Retry::Locks,
         // admin_shutdown, crash_shutdown, cannot_connect_now
         "57P01" | "57P02" | "57P03" => Retry::Reconnect,
         // database_dropped and idle_session_timeout are of the same class, and end the session too.
@@ -132,10 +132,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_locks_and_lost_servers_are_tried_again() {
+    fn only_what_others_are_in_the_way_of_and_lost_servers_are_tried_again() {
         for (state, class) in [
             ("55P03", Retry::Locks),
             ("40P01", Retry::Locks),
+            ("40001", Retry::Locks),
             ("08006", Retry::Reconnect),
             ("53300", Retry::Reconnect),
             ("57P01", Retry::Reconnect),
@@ -143,7 +144,6 @@ mod tests {
             ("57014", Retry::No),
             ("42601", Retry::No),
             ("23505", Retry::No),
-            ("40001", Retry::No),
             ("25006", Retry::No),
         ] {
             assert_eq!(retry(state), class, "{state}");

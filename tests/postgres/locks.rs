@@ -139,3 +139,29 @@ async fn a_connection_that_a_script_makes_itself_and_cannot_is_its_own_error() {
     assert_eq!((error.reason(), error.failure().sql_state.as_deref()), (Reason::ScriptFailed, Some("08001")));
     assert_eq!(database.value("SELECT last_value::text FROM tries").await.as_deref(), Some("1"), "it was tried once");
 }
+
+#[tokio::test]
+async fn a_transaction_that_could_not_be_serialized_is_tried_again_as_a_whole() {
+    let database = Postgres::shared().database().await;
+    let role = &database.role;
+    database
+        .admin(&format!(
+            "CREATE TABLE a (id int); INSERT INTO a VALUES (1); ALTER TABLE a OWNER TO {role}; \
+             ALTER ROLE {role} SET default_transaction_isolation = 'repeatable read'"
+        ))
+        .await;
+    let mut engine = engine(&database, Duration::from_secs(60)).await;
+    let mut other = database.superuser().await;
+    sqlx::raw_sql("SELECT pg_advisory_lock(7)").execute(&mut other).await.unwrap();
+    let meddle = async {
+        let waits = "SELECT 'yes' FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND NOT granted";
+        eventually("it has its snapshot", SOON, async || database.value(waits).await).await;
+        let meddles = "UPDATE a SET id = id + 10; SELECT pg_advisory_unlock(7)";
+        sqlx::raw_sql(meddles).execute(&mut other).await.unwrap();
+    };
+    let script = "SELECT count(*) FROM a;\nSELECT pg_advisory_xact_lock_shared(7);\nUPDATE a SET id = id + 1;";
+    let files = [("001_a.sql", script)];
+    let (applied, ()) = tokio::join!(apply(&mut engine, &files), meddle);
+    applied.unwrap();
+    assert_eq!(database.value("SELECT id::text FROM a").await.as_deref(), Some("12"));
+}
