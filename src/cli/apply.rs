@@ -135,7 +135,7 @@ impl Apply {
         if let Some(claimant) = claimant {
             return Err(CliError::Claimed { address: engine.target().address().clone(), claimant, place });
         }
-        if let Some(hold) = ledger.hold_now() {
+        if let Some(hold) = &ledger.hold {
             self.say(&told_hold(hold, &planned.hash));
         }
         let ran = self.execute(engine, &ledger, &planned, &policy, cancel).await?;

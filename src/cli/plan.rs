@@ -86,7 +86,7 @@ impl Plan {
                     hash: planned.hash.to_string(),
                     source_digest: history.digest().to_owned(),
                     claimant: ledger.claimant.clone(),
-                    hold: ledger.hold_now().map(HoldSummary::from),
+                    hold: ledger.hold.as_ref().map(HoldSummary::from),
                 };
                 output::document(format, &document)
             }
@@ -110,7 +110,7 @@ fn table(
     for script in &ledger.begun {
         text.push_str(&output::printable(&format!("Begun: {script}.\n")));
     }
-    if let Some(hold) = ledger.hold_now().filter(|_| !planned.is_done()) {
+    if let Some(hold) = ledger.hold.as_ref().filter(|_| !planned.is_done()) {
         text.push_str(&told_hold(hold, &planned.hash));
     }
     if let Some(claimant) = ledger.claimant.as_ref().filter(|_| !planned.is_done()) {

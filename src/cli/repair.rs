@@ -147,7 +147,7 @@ impl Repair {
             engine.take_word(&person, &words).await?;
             // It waits for just this word.
             let doubt = |hold: &&Hold| !words.is_empty() && hold.failure.reason == Reason::InDoubt.as_str();
-            if let Some(hold) = ledger.hold_now().filter(doubt) {
+            if let Some(hold) = ledger.hold.as_ref().filter(doubt) {
                 engine.release_hold(&person, &hold.plan).await?;
             }
             if claim.is_some() {

@@ -160,7 +160,7 @@ fn document(engine: &Engine, ledger: &Ledger, size_bytes: i64, holder: Option<&H
         pending: ahead.pending,
         failure: ahead.failure,
         claimant: ledger.claimant.clone(),
-        hold: ledger.hold_now().map(HoldSummary::from),
+        hold: ledger.hold.as_ref().map(HoldSummary::from),
         lock_holder: holder.map(LockHolder::from),
     }
 }
@@ -204,7 +204,7 @@ fn table(engine: &Engine, ledger: &Ledger, size: i64, holder: Option<&Holder>, a
     let retired = if retired > 0 { format!(", {retired} of them retired") } else { String::new() };
     say("ledger", format!("schema {}, {}{retired}", target.history_schema, count(ledger.rows.len(), "script")));
     say("kept by", ledger.claimant.clone().unwrap_or_else(|| "nobody".into()));
-    if let Some(hold) = ledger.hold_now() {
+    if let Some(hold) = &ledger.hold {
         say("held", format!("since {}, {}: {}", moment(hold.at), hold.failure.reason, hold.failure.message));
     }
     say("lock", holder.map_or_else(|| "free".to_owned(), |holder| format!("held by {}", describe(holder))));

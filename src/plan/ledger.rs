@@ -24,7 +24,7 @@ pub struct Ledger {
     pub foreign_elsewhere: Vec<ForeignLedger>,
     /// Whose ledger it is: `<cluster>/<namespace>/<name>`.
     pub claimant: Option<String>,
-    /// The last hold that was not lifted.
+    /// The last hold that was not lifted, unless its script was applied since, by whomever.
     pub hold: Option<Hold>,
 }
 
@@ -65,15 +65,9 @@ impl Ledger {
         self.rows.iter().max_by(|a, b| a.version.cmp(&b.version))
     }
 
-    /// The hold, unless the script that it is about was applied since, by whomever.
-    pub fn hold_now(&self) -> Option<&Hold> {
-        let applied = |script: &String| self.rows.iter().any(|row| row.file_name == *script);
-        self.hold.as_ref().filter(|hold| !hold.failure.script.as_ref().is_some_and(applied))
-    }
-
     /// The hold of this plan: until a person asks, it is not tried again.
     pub fn hold_of(&self, plan: &PlanHash) -> Option<&Hold> {
-        self.hold_now().filter(|hold| hold.plan == *plan)
+        self.hold.as_ref().filter(|hold| hold.plan == *plan)
     }
 
     /// The versions that have a row: for those who ask for many, each of which would go through all rows.

@@ -82,6 +82,11 @@ impl Engine {
                 _ => {}
             }
         }
+        if let Some(script) = ledger.hold.as_ref().and_then(|hold| hold.failure.script.as_ref())
+            && ledger.rows.iter().any(|row| row.file_name == *script)
+        {
+            ledger.hold = None;
+        }
         let format = self.known_format(format)?;
         self.ledger = Some(Head { format, claimant: ledger.claimant.clone(), schema: true });
         // What a script has made that Belay began, statement by statement, is not foreign.

@@ -56,14 +56,6 @@ fn what_is_in_doubt_waits_for_a_person() {
 }
 
 #[test]
-fn a_hold_is_over_once_its_script_is_applied() {
-    let script = Some("001_a.sql".to_owned());
-    let held = Hold { failure: Failure { script, ..failure() }, ..hold(now()) };
-    let decision = with(created(), reading(Ledger { hold: Some(held), ..ledger(1) }));
-    assert_eq!(decision.step, Step::Apply { below: None });
-}
-
-#[test]
 fn of_a_run_whose_server_is_gone_nothing_is_claimed_that_was_not_read_back() {
     let gone = Trouble { reason: Reason::ConnectionFailed, message: "db:5432 cannot be reached.".into() };
     for applied in [Ok(()), Err(Failure { reason: "ConnectionLost".into(), ..failure() })] {
