@@ -104,7 +104,7 @@ pub enum Refusal {
         line: Option<u32>,
     },
     #[error(
-        "{script}{place}: the script was edited at its statement {number}, which was begun outside a transaction, and is not settled. Put it back as it was, and the next run settles it; or, if nothing of it is left in the database, say so: belay repair --statement {version}:{number}=undone --yes",
+        "{script}{place}: the script was edited at its statement {number}, which was begun outside a transaction, and is not settled. Put it back as it was, and the next run settles it, or asks what became of it; or, if it is to be run as it is now, whatever it has left, say so: belay repair --statement {version}:{number}=undone --yes",
         place = at(*.line)
     )]
     EditedInDoubt {

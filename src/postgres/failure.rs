@@ -184,35 +184,34 @@ impl Task<'_> {
 
     /// A statement was begun, and nobody but a person can say whether it was done.
     pub(super) fn in_doubt(&self, number: usize) -> ApplyError {
-        let script = &self.scripts[0];
-        let statement = script.statements.get(number);
-        let command = statement.map_or("a statement", |statement| &statement.command);
-        let line = statement.map(|statement| statement.start.line);
-        let place = line.map_or_else(String::new, |line| format!(", line {line}"));
-        let what = format!(
-            "{}{place}: {command} was begun outside a transaction, and nothing tells whether it was done: its answer was lost, or \
-             it was cancelled. Find out, then say so: belay repair --statement {}:{}=done --yes, or =undone",
-            script.file_name,
-            script.version,
-            number + 1
-        );
-        self.doubt(number, line, what)
+        self.of_statement(number, |command, it| {
+            format!(
+                "{command} was begun outside a transaction, and nothing tells whether it was done: its answer was lost, it was \
+                 cancelled, or it failed behind what it had committed. Find out, then say so: belay repair --statement \
+                 {it}=done --yes, or =undone"
+            )
+        })
     }
 
     /// A statement is done that may not be done twice, and the ledger does not have it.
     pub(super) fn untold(&self, number: usize, error: &ServerError) -> ApplyError {
+        self.of_statement(number, |command, it| {
+            format!(
+                "{command} is done, but that could not be written to the ledger: {error}. Say so: belay repair --statement \
+                 {it}=done --yes"
+            )
+        })
+    }
+
+    /// `say` gets the statement's command, and how `belay repair` calls it.
+    fn of_statement(&self, number: usize, say: impl FnOnce(&str, &str) -> String) -> ApplyError {
         let script = &self.scripts[0];
         let statement = script.statements.get(number);
-        let command = statement.map_or("a statement", |statement| &statement.command);
         let line = statement.map(|statement| statement.start.line);
-        let what = format!(
-            "{}: {command} is done, but that could not be written to the ledger: {error}. Say so: belay repair --statement \
-             {}:{}=done --yes",
-            script.file_name,
-            script.version,
-            number + 1
-        );
-        self.doubt(number, line, what)
+        let place = line.map_or_else(String::new, |line| format!(", line {line}"));
+        let command = statement.map_or("a statement", |statement| &statement.command);
+        let said = say(command, &format!("{}:{}", script.version, number + 1));
+        self.doubt(number, line, format!("{}{place}: {said}", script.file_name))
     }
 
     /// What an earlier run did of this script, or only began, is not what the script says now: as a plan says it, which was made

@@ -85,6 +85,8 @@ async fn a_person_can_ask_for_one_more_try() {
     ask(&(later + jiff::SignedDuration::from_secs(3600)).to_string());
     shop.reason("Succeeded").await;
     assert_eq!(runs(&shop).await, "3", "each request was one try");
+    let events = "SELECT string_agg(kind, ' ' ORDER BY id) FROM belay.event WHERE kind IN ('held', 'released')";
+    assert_eq!(shop.database.value(events).await.as_deref(), Some("held released held released"));
 }
 
 #[tokio::test]

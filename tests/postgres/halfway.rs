@@ -366,3 +366,36 @@ async fn a_run_that_lost_its_connection_does_not_go_on_over_a_persons_word_that_
     assert!(matches!(&error, ApplyError::Postgres(PostgresError::LedgerMoved { .. })), "{error}");
     assert_eq!(history(&database).await, "");
 }
+
+#[tokio::test]
+async fn what_is_done_and_cannot_be_recorded_is_said_to_be_done() {
+    let database = with_table().await;
+    database
+        .admin(
+            "CREATE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN INSERT INTO t VALUES (3, 3); COMMIT; \
+             PERFORM pg_advisory_lock_shared(7); COMMIT; END $$",
+        )
+        .await;
+    let mut target = database.target();
+    target.locks = Locks { retry_for: Duration::from_millis(1), ..Locks::default() };
+    let mut engine = claimed(Engine::connect(target, "belay/test").await.unwrap()).await;
+    let mut gate = database.superuser().await;
+    sqlx::raw_sql("SELECT pg_advisory_lock(7)").execute(&mut gate).await.unwrap();
+    let lock = async {
+        let at_gate = "SELECT 'yes' FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND NOT granted";
+        eventually("it waits at the gate", SOON, async || database.value(at_gate).await).await;
+        let lock = "BEGIN; LOCK TABLE belay.statement IN SHARE ROW EXCLUSIVE MODE; SELECT pg_advisory_unlock(7)";
+        sqlx::raw_sql(lock).execute(&mut gate).await.unwrap();
+    };
+    let files = [("001_a.sql", &*format!("{APART}CALL p();"))];
+    let (applied, ()) = tokio::join!(apply(&mut engine, &files), lock);
+    let error = applied.unwrap_err();
+    assert_eq!(error.reason(), Reason::InDoubt, "{error}");
+    let words = ["001_a.sql, line 2: CALL is done, but", "belay repair --statement 001:1=done --yes."];
+    assert!(words.iter().all(|words| error.to_string().contains(words)), "{error}");
+    sqlx::raw_sql("COMMIT").execute(&mut gate).await.unwrap();
+    let word = Word::Settled { version: "001".parse().unwrap(), statement: 1, done: true };
+    engine.take_word("anna", &[word]).await.unwrap();
+    apply(&mut engine, &files).await.unwrap();
+    assert_eq!((rows(&database).await.as_str(), history(&database).await.as_str()), ("3", "001"));
+}

@@ -75,7 +75,9 @@ pub async fn act(
         Step::Apply { .. } => {
             if let (Some(run), Some(plan), Ok(history), Ok(policy)) = (run, decision.plan, &o.source, &o.policy) {
                 let about = Arc::new(About { history: history.clone(), policy: policy.clone() });
-                run.order(Order::Apply { plan, about });
+                let read = o.run.as_ref().and_then(|run| run.inspection.as_ref());
+                let lifts = read.is_some_and(|read| read.ledger.hold_of(&plan.hash).is_some());
+                run.order(Order::Apply { plan, about, lifts });
             }
         }
         Step::CheckHealth => {

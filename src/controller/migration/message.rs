@@ -1,7 +1,5 @@
 //! What the status says: three sentences. What happened and where; what state the data is in; what to do next.
 
-use std::sync::Arc;
-
 use super::observe::Observed;
 use super::view::{About, Activity, Doing, Inspection, Place, View};
 use crate::api::{BackupWhen, Failure, PostgresBackup, Verified, conditions};
@@ -54,11 +52,11 @@ pub fn waiting(server: &str) -> String {
 /// What is left behind by what keeps a run from going on.
 pub fn left(o: &Observed) -> String {
     let wrote = o.run.as_ref().is_some_and(|run| run.wrote);
-    match o.version() {
-        _ if wrote => format!("{}.", place(o)),
-        Some(_) => format!("Nothing was run: the database is {}.", here(o)),
-        None if !begun(o).is_empty() => format!("Nothing was run: the database is {}.", here(o)),
-        None => "Nothing was run.".to_owned(),
+    let nowhere = o.version().is_none() && begun(o).is_empty();
+    match (wrote, nowhere) {
+        (true, _) => format!("{}.", place(o)),
+        (false, true) => "Nothing was run.".to_owned(),
+        (false, false) => format!("Nothing was run: the database is {}.", here(o)),
     }
 }
 
@@ -237,13 +235,13 @@ pub fn cancelled(o: &Observed, run: &View) -> String {
     let why = if o.deleting { "the Migration is being deleted" } else { "spec.suspend was set" };
     let left = match &run.activity {
         Activity::Busy(Doing::Applying(place)) => {
-            let apart = |about: &Arc<About>| {
+            let apart = |about: &About| {
                 about
                     .history
                     .scripts()
                     .any(|script| script.file_name == place.script && script.mode == Mode::NoTransaction)
             };
-            match run.about.as_ref().is_some_and(apart) {
+            match run.about.as_deref().is_some_and(apart) {
                 true => format!(
                     " The statement of {} in progress is stopped; those that are done stay, and are not run again.",
                     place.script

@@ -23,10 +23,20 @@ use crate::postgres::{Engine, Holder, PostgresError, Progress, RunContext, RunIn
 
 /// A step that a run is ordered to do.
 pub enum Order {
-    Inspect { lock: bool, below: Option<String> },
-    Apply { plan: Plan, about: Arc<About> },
+    Inspect {
+        lock: bool,
+        below: Option<String>,
+    },
+    /// `lifts`: the plan is held, and a person has asked for another try.
+    Apply {
+        plan: Plan,
+        about: Arc<About>,
+        lifts: bool,
+    },
     CheckHealth(Vec<HealthCheck>),
-    Close { outcome: Reason },
+    Close {
+        outcome: Reason,
+    },
 }
 
 /// What a run is about, and with what it works.
@@ -84,7 +94,7 @@ impl Run {
                     view.inspection = None;
                     view.below.clone_from(below);
                 }
-                Order::Apply { plan, about } => {
+                Order::Apply { plan, about, .. } => {
                     view.activity = Activity::Busy(Doing::Applying(Place::first(plan)));
                     view.inspection = None;
                     view.applied = None;
@@ -151,8 +161,8 @@ impl Task {
                     self.look(lock).await;
                     false
                 }
-                Some(Order::Apply { plan, about }) => {
-                    let applied = self.apply(&plan, about.policy.transaction).await;
+                Some(Order::Apply { plan, about, lifts }) => {
+                    let applied = self.apply(&plan, about.policy.transaction, lifts).await;
                     self.show(|view| {
                         view.applied = Some(applied);
                         view.activity = Activity::Busy(Doing::Reading);
@@ -262,9 +272,8 @@ impl Task {
         Ok(())
     }
 
-    async fn apply(&mut self, plan: &Plan, transaction: TransactionMode) -> Result<(), Failure> {
+    async fn apply(&mut self, plan: &Plan, transaction: TransactionMode, lifts: bool) -> Result<(), Failure> {
         let below = self.below();
-        let held = lock(&self.view).inspection.as_ref().is_some_and(|read| read.ledger.hold_of(&plan.hash).is_some());
         let Some(engine) = &mut self.engine else { return Err(closed().into_failure()) };
         let context = RunContext::new(self.id, self.setting.claimant.clone());
         let intent = RunIntent {
@@ -284,8 +293,8 @@ impl Task {
         let applied = async {
             engine.claim(&self.setting.claimant).await?;
             engine.begin_run(&intent).await?;
-            if held {
-                // A person has asked: what it ends in now is what counts.
+            if lifts {
+                // What it ends in now is what counts.
                 engine.release_hold(&self.setting.claimant, &plan.hash).await?;
             }
             engine.record_present(&context, plan, &self.cancel).await?;
