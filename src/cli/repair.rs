@@ -8,7 +8,7 @@ use super::source::Folder;
 use super::target::{Database, LockOptions};
 use super::{changes, interrupt, session};
 use crate::api::Reason;
-use crate::plan::{Begun, Drift, Hold, Ledger, Refusal, begun_apart, drift};
+use crate::plan::{Begun, Drift, Hold, Ledger, begun_apart, drift, taken};
 use crate::postgres::{Engine, Locks, Repair as Row, Word};
 use crate::script::{History, Version};
 
@@ -62,6 +62,9 @@ struct Document {
     /// made over them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     begun_apart: Vec<Begun>,
+    /// What else is left as it is, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    left: Vec<String>,
     /// Whether it was done; else it was only shown.
     done: bool,
 }
@@ -124,7 +127,9 @@ impl Repair {
         engine.check_words(&words).await?;
         let wanted = |version: &Version| self.versions.is_empty() || self.versions.contains(version);
         let found = history.map(|history| drift(history, &ledger)).unwrap_or_default();
-        let found: Vec<_> = found.into_iter().filter(|drift| wanted(&drift.row().version)).collect();
+        let mut found: Vec<_> = found.into_iter().filter(|drift| wanted(&drift.row().version)).collect();
+        let taken = taken(&found, &ledger);
+        found.retain(|drift| !taken.iter().any(|taken| taken.was == drift.row().version));
         let apart: Vec<_> = history
             .into_iter()
             .flat_map(|history| begun_apart(history, &ledger))
@@ -154,15 +159,18 @@ impl Repair {
                 engine.release_claim(&person).await?;
             }
         }
-        let exit = if (nothing || self.yes) && apart.is_empty() { Exit::Done } else { Exit::Pending };
+        let left: Vec<_> = taken.iter().map(ToString::to_string).collect();
+        let all_left: Vec<_> = left.iter().cloned().chain(apart.iter().map(|(_, why)| why.to_string())).collect();
+        let exit = if (nothing || self.yes) && all_left.is_empty() { Exit::Done } else { Exit::Pending };
         let text = match self.output {
-            Format::Table => self.table(engine, &ledger, &changes, claim.as_deref(), &words, &apart),
+            Format::Table => self.table(engine, &ledger, &changes, claim.as_deref(), &words, &all_left),
             format => {
                 let done = self.yes && !nothing;
                 let database = engine.identity().database.clone();
                 let statements = words.iter().map(ToString::to_string).collect();
                 let begun_apart = apart.iter().map(|(begun, _)| (*begun).clone()).collect();
-                let document = Document { database, changes, released_claim: claim, statements, begun_apart, done };
+                let document =
+                    Document { database, changes, released_claim: claim, statements, begun_apart, left, done };
                 output::document(format, &document)
             }
         };
@@ -182,18 +190,18 @@ impl Repair {
         changes: &[Change],
         claim: Option<&str>,
         words: &[Word],
-        apart: &[(&Begun, Refusal)],
+        left: &[String],
     ) -> String {
-        let left = |refusal: &Refusal| output::printable(&format!("{}.\n", capital(&refusal.to_string())));
-        let left: String = apart.iter().map(|(_, refusal)| left(refusal)).collect();
+        let sentence = |why: &String| output::printable(&format!("{}.\n", capital(why)));
+        let told: String = left.iter().map(sentence).collect();
         let place = session::place(engine, ledger);
         if changes.is_empty() && claim.is_none() && words.is_empty() {
-            let why = match (self.compares(), apart) {
+            let why = match (self.compares(), left) {
                 (true, []) => "the ledger agrees with the folder, and nothing is to be repaired",
-                (true, _) => "the ledger agrees with the folder about what is applied, but not about what is begun",
+                (true, _) => "the ledger does not agree with the folder, and cannot be made to",
                 (false, _) => "nobody has claimed the ledger, and nothing is to be repaired",
             };
-            return format!("{place}; {why}\n{left}");
+            return format!("{place}; {why}\n{told}");
         }
         let rows = changes.len() + words.len();
         let mut text = format!("{place}; {} of the ledger to be changed\n", count(rows, "row"));
@@ -213,7 +221,7 @@ impl Repair {
                 "Nothing is changed yet. If {right} is right, run this again with --yes; no script is run then either.\n"
             ),
         });
-        text + &left
+        text + &told
     }
 }
 

@@ -1,7 +1,9 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 use super::{Applied, Begun, Ledger, Refusal, edited};
-use crate::script::{History, Script};
+use crate::script::{History, Script, Version};
 
 /// Where ledger and history differ about what is applied: what keeps a plan from being made, and what a person may say
 /// is right as it is.
@@ -43,7 +45,99 @@ impl Drift {
 pub fn drift(history: &History, ledger: &Ledger) -> Vec<Drift> {
     let mut rows: Vec<_> = ledger.rows.iter().collect();
     rows.sort_by(|a, b| a.version.cmp(&b.version));
-    rows.into_iter().filter_map(|row| of_row(history, ledger, row)).collect()
+    let renumbered = renumbered(history, ledger);
+    let taken = renumbered.values().map(|script| &script.version).collect();
+    let of_row = |row: &Applied| match renumbered.get(&row.version) {
+        Some(script) => Some(Drift::Renumbered { row: row.clone(), script: (*script).clone() }),
+        None => in_place(history, row, &taken),
+    };
+    rows.into_iter().filter_map(of_row).collect()
+}
+
+/// The scripts whose content rows of another version have. Looked for first: where scripts have moved on by one, each has the
+/// number of another, and would pass for an edit of it. Content of which there is more than one is not guessed at.
+fn renumbered<'a>(history: &'a History, ledger: &'a Ledger) -> BTreeMap<&'a Version, &'a Arc<Script>> {
+    let rows: BTreeMap<_, _> = ledger.rows.iter().map(|row| (&row.version, row)).collect();
+    let fits = |script: &Script| rows.get(&script.version).is_some_and(|row| row.checksum == script.checksum);
+    let mut same: BTreeMap<_, (Vec<_>, Vec<_>)> = BTreeMap::new();
+    for row in ledger.rows.iter().filter(|row| !row.retired) {
+        if !history.get(&row.version).is_some_and(|script| fits(script)) {
+            same.entry(row.checksum.to_string()).or_default().0.push(&row.version);
+        }
+    }
+    for script in history.scripts().filter(|script| !fits(script)) {
+        same.entry(script.checksum.to_string()).or_default().1.push(script);
+    }
+    let one_each = |(rows, scripts): (Vec<_>, Vec<_>)| match (&*rows, &*scripts) {
+        ([row], [script]) => Some((*row, *script)),
+        _ => None,
+    };
+    same.into_values().filter_map(one_each).collect()
+}
+
+/// A row beside the script that has its version, unless that script is another row's.
+fn in_place(history: &History, row: &Applied, taken: &BTreeSet<&Version>) -> Option<Drift> {
+    let owned = || row.clone();
+    match history.get(&row.version).filter(|script| !taken.contains(&script.version)) {
+        Some(script) if script.checksum != row.checksum => Some(Drift::Edited { row: owned(), script: script.clone() }),
+        Some(script) if script.file_name != row.file_name => {
+            Some(Drift::Renamed { row: owned(), script: script.clone() })
+        }
+        Some(_) => None,
+        None if row.retired => None,
+        None => Some(Drift::Lost { row: owned() }),
+    }
+}
+
+/// A renumbered script that cannot have its new number in the ledger: another one keeps it there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    pub was: Version,
+    /// As the ledger and the history call it.
+    file: (String, String),
+    /// Who keeps the number.
+    by: String,
+    /// It is not applied as a whole yet: under a row of another script, what is done of it would be forgotten.
+    begun: bool,
+}
+
+impl fmt::Display for Taken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file: (was, is), by, .. } = self;
+        write!(f, "{was} is now {is}, but in the ledger this number is that of {by}, which ")?;
+        match self.begun {
+            true => write!(f, "is begun. Give both their numbers back, and renumber them when {by} is applied"),
+            false => write!(
+                f,
+                "keeps it. Give {was} its number back, or one that is free in the ledger; or, if {by} was renumbered too, repair both at once"
+            ),
+        }
+    }
+}
+
+/// Those of the renumbered that cannot have their number, if only these differences are repaired.
+pub fn taken(found: &[Drift], ledger: &Ledger) -> Vec<Taken> {
+    let mut renumbered: Vec<_> = found
+        .iter()
+        .filter_map(|drift| match drift {
+            Drift::Renumbered { row, script } => Some((row, script)),
+            _ => None,
+        })
+        .collect();
+    let leaves: BTreeSet<_> = renumbered.iter().map(|(row, _)| &row.version).collect();
+    let stay = ledger.rows.iter().filter(|row| !leaves.contains(&row.version));
+    let begun = ledger.begun.iter().map(|begun| (&begun.version, (&begun.file, true)));
+    let mut kept: BTreeMap<_, _> = stay.map(|row| (&row.version, (&row.file_name, false))).chain(begun).collect();
+    let mut taken = Vec::new();
+    // Who cannot leave keeps the number from the next one.
+    while let Some(at) = renumbered.iter().position(|(_, script)| kept.contains_key(&script.version)) {
+        let (row, script) = renumbered.remove(at);
+        let (by, begun) = kept[&script.version];
+        let file = (row.file_name.clone(), script.file_name.clone());
+        taken.push(Taken { was: row.version.clone(), file, by: by.clone(), begun });
+        kept.insert(&row.version, (&row.file_name, false));
+    }
+    taken
 }
 
 /// The scripts that are begun, and cannot be gone on with as the history has them, each with the refusal that says why: one that
@@ -56,28 +150,6 @@ pub fn begun_apart<'a>(history: &'a History, ledger: &'a Ledger) -> impl Iterato
         };
         Some((begun, refusal))
     })
-}
-
-fn of_row(history: &History, ledger: &Ledger, row: &Applied) -> Option<Drift> {
-    let owned = || row.clone();
-    match history.get(&row.version) {
-        Some(script) if script.checksum != row.checksum => Some(Drift::Edited { row: owned(), script: script.clone() }),
-        Some(script) if script.file_name != row.file_name => {
-            Some(Drift::Renamed { row: owned(), script: script.clone() })
-        }
-        Some(_) => None,
-        None if row.retired => None,
-        None => {
-            // The same content under a version that the ledger does not know, and only once.
-            let mut same = history
-                .scripts()
-                .filter(|script| script.checksum == row.checksum && ledger.row(&script.version).is_none());
-            match (same.next(), same.next()) {
-                (Some(script), None) => Some(Drift::Renumbered { row: owned(), script: script.clone() }),
-                _ => Some(Drift::Lost { row: owned() }),
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -143,6 +215,57 @@ mod tests {
     #[test]
     fn content_that_is_there_twice_is_not_guessed_at() {
         assert_eq!(kinds(&[("1_a.sql", "select 1"), ("3_b.sql", "select 2"), ("4_b.sql", "select 2")]), ["lost"]);
+    }
+
+    /// Which version each row has in the history: its own, another, or none.
+    fn places(applied: &[(&str, &str)], files: &[(&str, &str)]) -> Vec<String> {
+        let place = |drift: &Drift| {
+            let now = drift.script().map_or("none", |script| script.version.as_written());
+            format!("{}->{now}", drift.row().version)
+        };
+        drift(&history(files), &ledger(applied)).iter().map(place).collect()
+    }
+
+    #[test]
+    fn a_script_that_took_anothers_number_is_no_edit_of_it() {
+        let three = [("1_a.sql", "select 1"), ("2_b.sql", "select 2"), ("3_c.sql", "select 3")];
+        let moved = |numbers: [&str; 3]| {
+            let names: Vec<_> = numbers.iter().map(|number| format!("{number}_x.sql")).collect();
+            let files: Vec<_> = names.iter().zip(three).map(|(name, (_, text))| (name.as_str(), text)).collect();
+            places(&three, &files)
+        };
+        assert_eq!(moved(["2", "3", "4"]), ["1->2", "2->3", "3->4"]);
+        assert_eq!(moved(["2", "1", "4"]), ["1->2", "2->1", "3->4"]);
+        let files = [("1_b.sql", "select 2"), ("2_c.sql", "select 3")];
+        assert_eq!(places(&three, &files), ["1->none", "2->1", "3->2"]);
+        let files =
+            [("1_a.sql", "select 1"), ("2_new.sql", "select 4"), ("3_b.sql", "select 2"), ("4_c.sql", "select 30")];
+        assert_eq!(places(&three, &files), ["2->3", "3->none"]);
+    }
+
+    #[test]
+    fn content_that_is_applied_twice_is_told_apart_by_what_stays() {
+        let twice = [("1_a.sql", "select 1"), ("2_b.sql", "select 1")];
+        assert_eq!(places(&twice, &[("2_b.sql", "select 1"), ("3_a.sql", "select 1")]), ["1->3"]);
+        assert_eq!(places(&twice, &[("3_a.sql", "select 1")]), ["1->none", "2->none"]);
+    }
+
+    #[test]
+    fn who_cannot_leave_a_number_keeps_it_from_the_next_one() {
+        let history = history(&[("2_a.sql", "select 1"), ("3_b.sql", "select 2")]);
+        let mut ledger = ledger(APPLIED);
+        let found = drift(&history, &ledger);
+        assert!(taken(&found, &ledger).is_empty());
+        assert_eq!(taken(&found[..1], &ledger).len(), 1);
+
+        ledger.begun.push(Begun { version: "3".parse().unwrap(), file: "3_pay.sql".into(), statements: Vec::new() });
+        let said: Vec<_> = taken(&found, &ledger).iter().map(ToString::to_string).collect();
+        assert!(
+            said[0].starts_with(
+                "2_b.sql is now 3_b.sql, but in the ledger this number is that of 3_pay.sql, which is begun"
+            )
+        );
+        assert!(said[1].starts_with("1_a.sql is now 2_a.sql, but in the ledger this number is that of 2_b.sql"));
     }
 
     #[test]

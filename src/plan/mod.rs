@@ -17,7 +17,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 pub use begun::{Begun, BegunStatement, Edited, edited};
-pub use drift::{Drift, begun_apart, drift};
+pub use drift::{Drift, Taken, begun_apart, drift, taken};
 pub use foreign::{ForeignLedger, ForeignRow, Tool, crc32};
 pub use hash::PlanHash;
 pub use ledger::{Applied, Hold, Ledger};

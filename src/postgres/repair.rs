@@ -18,6 +18,19 @@ pub enum Repair<'a> {
     Retire { version: &'a Version, was: Checksum },
 }
 
+/// A number that no script has, and each of them another one.
+const ASIDE: &str = "-1 - number";
+
+impl<'a> Repair<'a> {
+    /// The version that the row has no longer.
+    fn leaves(&self) -> Option<&'a Version> {
+        match self {
+            Self::Adopt { version, script, .. } => Some(*version).filter(|version| **version != script.version),
+            Self::Retire { .. } => None,
+        }
+    }
+}
+
 /// What a person says of the statements of a script that is not run in a transaction, and is not done yet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Word {
@@ -135,9 +148,11 @@ impl Engine {
         if repairs.is_empty() {
             return Ok(());
         }
-        let statements: Vec<_> =
-            repairs.iter().map(|repair| self.repair_sql(actor, repair)).collect::<Result<_, _>>()?;
-        let written = self.write("repairing the ledger", format!("BEGIN;{}", statements.join(";"))).await?;
+        let mut sql = format!("BEGIN{}", self.set_aside(repairs));
+        for repair in repairs {
+            sql.push_str(&format!(";{}", self.repair_sql(actor, repair)?));
+        }
+        let written = self.write("repairing the ledger", sql).await?;
         if written.len() != repairs.len() {
             self.rollback().await?;
             return Err(PostgresError::LedgerMoved { address: self.target.address.clone() });
@@ -145,12 +160,24 @@ impl Engine {
         self.write("repairing the ledger", "COMMIT".to_owned()).await.map(|_| ())
     }
 
+    /// What takes the rows that get another number away from theirs, for one may get that of another.
+    fn set_aside(&self, repairs: &[Repair<'_>]) -> String {
+        let numbers: Vec<_> = repairs.iter().filter_map(Repair::leaves).map(Version::number).collect();
+        if numbers.is_empty() {
+            return String::new();
+        }
+        let of = format!("WHERE number IN ({}) AND {}", numbers.join(", "), self.lock_is_held());
+        let mut sql = format!(";UPDATE {} SET version = {ASIDE} {of}", self.table("history"));
+        if self.has_statements() {
+            sql.push_str(&format!(";UPDATE {} SET number = {ASIDE} {of}", self.table("statement")));
+        }
+        sql
+    }
+
     /// The row and its event in one statement, which answers one row if both were written.
     fn repair_sql(&self, actor: &str, repair: &Repair<'_>) -> Result<String, PostgresError> {
         let moved = match repair {
-            Repair::Adopt { version, script, .. } if **version != script.version => {
-                self.moved(version, &script.version)
-            }
+            Repair::Adopt { script, .. } if repair.leaves().is_some() => self.moved(&script.version),
             Repair::Adopt { .. } | Repair::Retire { .. } => String::new(),
         };
         let (version, was, change, detail) = match repair {
@@ -187,7 +214,10 @@ impl Engine {
              RETURNING 'written'",
             history = self.table("history"),
             event = self.table("event"),
-            number = version.number(),
+            number = match repair.leaves() {
+                Some(version) => ASIDE.replace("number", version.number()),
+                None => version.number().to_owned(),
+            },
             was = Literal(&was.to_string()),
             locked = self.lock_is_held(),
             actor = Literal(actor),
@@ -202,16 +232,14 @@ impl Engine {
 
     /// What takes a script's statements, if it was run one by one, to its new version in the same step: under the old one they
     /// would be those of a script that is begun.
-    fn moved(&self, from: &Version, to: &Version) -> String {
+    fn moved(&self, to: &Version) -> String {
         if !self.has_statements() {
             return String::new();
         }
         format!(
-            ", moved AS (UPDATE {statement} s SET number = {to} FROM changed WHERE s.number = {from} AND NOT EXISTS \
-             (SELECT FROM {statement} o WHERE o.number = {to}))",
-            statement = self.table("statement"),
-            from = from.number(),
-            to = to.number(),
+            ", moved AS (UPDATE {} s SET number = {} FROM before b WHERE s.number = b.number)",
+            self.table("statement"),
+            to.number(),
         )
     }
 

@@ -82,6 +82,100 @@ async fn a_renumbered_script_that_was_run_statement_by_statement_frees_its_numbe
     assert_eq!(bench.value(statements).await, "2 002_theirs.sql, 3 002_mine.sql");
 }
 
+/// A table, and what counts in it how often a script was run.
+const COUNTED: (&str, &str) = (
+    "001_counted.sql",
+    "CREATE TABLE counted (by text);\nCREATE PROCEDURE run_of(text) LANGUAGE sql AS 'INSERT INTO counted VALUES ($1)';\n",
+);
+const COUNTS: &str = "SELECT string_agg(by, ' ' ORDER BY by) FROM counted";
+
+#[tokio::test]
+async fn scripts_that_were_all_renumbered_are_taken_over_and_none_is_run_again() {
+    let one = |by: &str| format!("-- belay: no-transaction\nCALL run_of('{by}');\n");
+    let (a, b, c) = (one("a"), one("b"), "INSERT INTO counted VALUES ('c');");
+    let bench = Bench::after(&[COUNTED, ("002_a.sql", &a), ("003_b.sql", &b), ("004_c.sql", c)], 4).await;
+    let statements = "SELECT string_agg(number || ' ' || file_name, ', ' ORDER BY number) FROM belay.statement";
+    for (renamed, versions, run) in [
+        // By one.
+        (
+            [("004_c.sql", "005_c.sql"), ("003_b.sql", "004_b.sql"), ("002_a.sql", "003_a.sql")],
+            "001 003 004 005",
+            "3 002_a.sql, 4 003_b.sql",
+        ),
+        // In a circle.
+        (
+            [("005_c.sql", "003_c.sql"), ("004_b.sql", "005_b.sql"), ("003_a.sql", "004_a.sql")],
+            "001 003 004 005",
+            "4 002_a.sql, 5 003_b.sql",
+        ),
+    ] {
+        let texts = renamed.map(|(was, is)| {
+            let text = std::fs::read(bench.folder.script(was)).expect("a script");
+            bench.folder.remove(was);
+            (is, text)
+        });
+        texts.into_iter().for_each(|(is, text)| bench.folder.write(is, text));
+        bench.run(&["apply"]).is(1);
+        let document = bench.run(&["repair", "--yes", "-o", "json"]).is(0).document();
+        let changes = document["changes"].as_array().expect("changes");
+        assert!(changes.len() == 3 && changes.iter().all(|change| change["kind"] == "renumbered"), "{document}");
+        bench.run(&["plan", "--exit-code"]).is(0);
+        bench.run(&["apply"]).is(0);
+        assert_eq!((bench.versions().await.as_str(), bench.value(COUNTS).await.as_str()), (versions, "a b c"));
+        assert_eq!(bench.value(statements).await, run);
+    }
+}
+
+#[tokio::test]
+async fn a_script_does_not_get_a_number_that_another_keeps() {
+    let bench = Bench::after(&[COUNTED, ("002_a.sql", "SELECT 1;"), ("003_b.sql", "SELECT 2;")], 3).await;
+    bench.folder.rename("003_b.sql", "004_b.sql");
+    bench.folder.rename("002_a.sql", "003_a.sql");
+    let before = bench.dump();
+    let said = bench.run(&["repair", "--version", "2", "--yes"]).is(3).out;
+    let words = "002_a.sql is now 003_a.sql, but in the ledger this number is that of 003_b.sql, which keeps it";
+    assert!(said.contains(words), "{said}");
+    assert_eq!(bench.dump(), before);
+    let document = bench.run(&["repair", "--version", "2", "-o", "json"]).is(3).document();
+    assert!(document["left"][0].as_str().is_some_and(|left| left.contains(words)), "{document}");
+    assert_eq!(document["changes"], serde_json::json!([]));
+
+    bench.folder.remove("003_a.sql");
+    bench.folder.rename("004_b.sql", "002_b.sql");
+    let said = bench.run(&["repair", "--yes"]).is(3).out;
+    for words in ["002_a.sql is no longer in the folder", "003_b.sql is now 002_b.sql, but", "Done"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    bench.run(&["apply"]).is(1);
+    bench.folder.rename("002_b.sql", "003_b.sql");
+    bench.run(&["repair"]).is(0);
+    bench.run(&["plan", "--exit-code"]).is(0);
+}
+
+#[tokio::test]
+async fn a_script_does_not_get_the_number_of_one_that_is_begun() {
+    let bench = Bench::after(&[COUNTED, ("002_u.sql", "SELECT 1;")], 2).await;
+    let pay = "-- belay: no-transaction\nINSERT INTO counted VALUES ('pay');\nSELECT nonsense;\n";
+    bench.folder.write("003_pay.sql", pay);
+    bench.run(&["apply"]).is(1);
+    bench.folder.remove("003_pay.sql");
+    bench.folder.rename("002_u.sql", "003_u.sql");
+    bench.folder.write("004_pay.sql", pay.replace("nonsense", "1").replace("('pay')", "('paid')"));
+    let before = bench.dump();
+    let said = bench.run(&["repair", "--yes"]).is(3).out;
+    let words = "002_u.sql is now 003_u.sql, but in the ledger this number is that of 003_pay.sql, which is begun";
+    assert!(said.contains(words), "{said}");
+    assert_eq!(bench.dump(), before);
+    bench.run(&["apply"]).is(1);
+    assert_eq!(bench.value(COUNTS).await, "pay");
+
+    bench.folder.rename("003_u.sql", "002_u.sql");
+    bench.folder.remove("004_pay.sql");
+    bench.folder.write("003_pay.sql", pay.replace("nonsense", "1"));
+    bench.run(&["apply"]).is(0);
+    assert_eq!(bench.value(COUNTS).await, "pay", "what was done of it was not done again");
+}
+
 #[tokio::test]
 async fn a_claim_of_one_who_is_gone_is_given_up() {
     let bench = Bench::after(SHOP, 3).await;
