@@ -98,7 +98,7 @@ reasons! {
         "Put the script back as it was, and write the change as a new script; or `belay repair` when the edit changes nothing.";
     MissingScript: Stalled, "A script that was applied, or begun, is no longer in the source, or was renamed.",
         "Put the script back; or `belay repair`, as the message shows, when it is gone or renamed on purpose.";
-    OutOfOrder: Stalled, "A pending script has a lower version than one that is applied.",
+    OutOfOrder: Stalled, "A pending script has a lower version than one that is applied, or begun.",
         "Give it a higher version, or set spec.outOfOrder to Allow.";
     UnknownTarget: Stalled, "spec.target or spec.baseline names a version that the source does not have, or one below what is applied or begun.",
         "Correct it, or add the script.";

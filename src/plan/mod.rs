@@ -133,9 +133,14 @@ pub fn plan(history: &History, ledger: &Ledger, policy: &Policy) -> Result<Plan,
         .map(|script| PlannedScript(script.clone()))
         .collect();
 
+    // What is done of a script that is begun was run too.
+    let begun = ledger.begun.iter().map(|begun| (&begun.version, &begun.file));
     let highest = current
         .map(|row| (&row.version, &row.file_name))
-        .or(highest.map(|script| (&script.version, &script.file_name)));
+        .or(highest.map(|script| (&script.version, &script.file_name)))
+        .into_iter()
+        .chain(begun)
+        .max();
     if let Some((version, applied)) = highest.filter(|_| !policy.out_of_order)
         && let Some(late) = pending.iter().find(|script| script.version < *version)
     {

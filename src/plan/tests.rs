@@ -147,6 +147,18 @@ fn a_begun_script_that_was_removed_or_renumbered_is_refused() {
 }
 
 #[test]
+fn a_lower_version_than_one_that_is_begun_is_refused_unless_allowed() {
+    let begun = begun(PAY, &[(1, true)]);
+    let history = history(&[("000_new.sql", "select 1;"), ("001_a.sql", "create table a ();"), ("002_b.sql", PAY)]);
+    let begun = Ledger { rows: Vec::new(), ..begun };
+    let (reason, message) = refusal(&history, &begun, &Policy::default());
+    assert_eq!(reason, Reason::OutOfOrder);
+    assert!(message.starts_with("000_new.sql is to be applied after 002_b.sql"), "{message}");
+    let allowed = Policy { out_of_order: true, ..Policy::default() };
+    assert_eq!(pending(&plan(&history, &begun, &allowed).unwrap()), ["000", "001", "002"]);
+}
+
+#[test]
 fn a_target_or_a_baseline_does_not_go_past_what_is_begun() {
     let history = with_second("002_b.sql", PAY);
     let below = Policy { target: Some(v("001")), ..Policy::default() };
