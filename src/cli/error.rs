@@ -120,6 +120,8 @@ fn of_refusal(refusal: &Refusal, message: String) -> Failure {
         | Refusal::OutOfOrder { script, .. }
         | Refusal::ForeignChecksum { script, .. }
         | Refusal::MissingBegun { begun: Begun { file: script, .. } }
+        | Refusal::RenumberedBegun { begun: Begun { file: script, .. }, .. }
+        | Refusal::OtherBegun { begun: Begun { file: script, .. }, .. }
         | Refusal::TargetBelowBegun { begun: Begun { file: script, .. }, .. }
         | Refusal::BaselineOverBegun { begun: Begun { file: script, .. }, .. }
         | Refusal::Renamed { is: script, .. } => failure.script = Some(script.clone()),

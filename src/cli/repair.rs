@@ -69,7 +69,7 @@ struct Document {
     done: bool,
 }
 
-/// One row that differs.
+/// One script that differs.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Change {
@@ -77,7 +77,9 @@ struct Change {
     kind: &'static str,
     version: String,
     file: String,
-    checksum: String,
+    /// Of a script that is applied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checksum: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     now: Option<Now>,
     /// Of an edited script: whether its statements differ, or only comments and blanks.
@@ -127,14 +129,17 @@ impl Repair {
         engine.check_words(&words).await?;
         let wanted = |version: &Version| self.versions.is_empty() || self.versions.contains(version);
         let found = history.map(|history| drift(history, &ledger)).unwrap_or_default();
-        let mut found: Vec<_> = found.into_iter().filter(|drift| wanted(&drift.row().version)).collect();
+        let spoken_of = |version: &Version| words.iter().any(|word| word.version() == version);
+        let mut found: Vec<_> =
+            found.into_iter().filter(|drift| wanted(drift.version()) && !spoken_of(drift.version())).collect();
         let taken = taken(&found, &ledger);
-        found.retain(|drift| !taken.iter().any(|taken| taken.was == drift.row().version));
         let apart: Vec<_> = history
             .into_iter()
             .flat_map(|history| begun_apart(history, &ledger))
             .filter(|(begun, _)| wanted(&begun.version) && !self.forget_statements.contains(&begun.version))
+            .filter(|(begun, _)| !found.iter().any(|drift| *drift.version() == begun.version))
             .collect();
+        found.retain(|drift| !taken.iter().any(|taken| taken.was == *drift.version()));
         let mut changes = Vec::new();
         for drift in &found {
             let before = match drift {
@@ -237,55 +242,52 @@ fn word(text: &str) -> Result<Word, String> {
 }
 
 fn row(drift: &Drift) -> Row<'_> {
-    let (version, was) = (&drift.row().version, drift.row().checksum);
-    match drift.script() {
-        Some(script) => Row::Adopt { version, was, script },
-        None => Row::Retire { version, was },
+    let version = drift.version();
+    match drift {
+        Drift::Edited { row, script } | Drift::Renamed { row, script } | Drift::Renumbered { row, script } => {
+            Row::Adopt { version, was: row.checksum, script }
+        }
+        Drift::Lost { row } => Row::Retire { version, was: row.checksum },
+        Drift::RenumberedBegun { begun, script } => Row::GoOn { version, file: &begun.file, script },
     }
 }
 
 impl Change {
     fn new(drift: &Drift, before: Option<&str>) -> Self {
-        let row = drift.row();
+        let (version, file) = (drift.version(), drift.file());
         let now = drift.script().map(|script| Now {
             version: script.version.to_string(),
             file: script.file_name.clone(),
             checksum: script.checksum.to_string(),
         });
+        let checksum = match row(drift) {
+            Row::Adopt { was, .. } | Row::Retire { was, .. } => Some(was.to_string()),
+            Row::GoOn { .. } => None,
+        };
         let name = now.as_ref().map(|now| now.file.as_str()).unwrap_or_default();
         let (kind, what) = match drift {
             Drift::Edited { .. } => {
                 ("edited", format!("{name} was edited after it was applied: its text and checksum are taken over"))
             }
-            Drift::Renamed { .. } => {
-                ("renamed", format!("{} is now called {name}: the name is taken over", row.file_name))
-            }
+            Drift::Renamed { .. } => ("renamed", format!("{file} is now called {name}: the name is taken over")),
             Drift::Renumbered { .. } => {
-                ("renumbered", format!("{} is now {name}: version and name are taken over", row.file_name))
+                ("renumbered", format!("{file} is now {name}: version and name are taken over"))
+            }
+            Drift::RenumberedBegun { .. } => {
+                ("renumbered", format!("{file} is begun, and is now {name}: what is done of it is taken over"))
             }
             Drift::Lost { .. } => (
                 "lost",
-                format!(
-                    "{} is no longer in the folder: it is marked as retired, and stays in the database",
-                    row.file_name
-                ),
+                format!("{file} is no longer in the folder: it is marked as retired, and stays in the database"),
             ),
         };
-        let mut lines = format!("  {}  {what}\n", row.version);
+        let mut lines = format!("  {version}  {what}\n");
         let mut statements_differ = None;
         if let (Drift::Edited { script, .. }, Some(before)) = (drift, before) {
             let edit = changes::compare(before, script);
             lines.push_str(&edit.lines);
             statements_differ = Some(edit.statements_differ);
         }
-        Self {
-            kind,
-            version: row.version.to_string(),
-            file: row.file_name.clone(),
-            checksum: row.checksum.to_string(),
-            now,
-            statements_differ,
-            lines,
-        }
+        Self { kind, version: version.to_string(), file: file.to_owned(), checksum, now, statements_differ, lines }
     }
 }

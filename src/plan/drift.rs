@@ -17,25 +17,40 @@ pub enum Drift {
     Renumbered { row: Applied, script: Arc<Script> },
     /// The script is no longer in the history.
     Lost { row: Applied },
+    /// A script that is begun has another version, and begins with what is done of it.
+    RenumberedBegun { begun: Begun, script: Arc<Script> },
 }
 
 impl Drift {
-    /// What the ledger has.
-    pub fn row(&self) -> &Applied {
+    /// The version that the ledger has.
+    pub fn version(&self) -> &Version {
         match self {
             Self::Edited { row, .. }
             | Self::Renamed { row, .. }
             | Self::Renumbered { row, .. }
-            | Self::Lost { row } => row,
+            | Self::Lost { row } => &row.version,
+            Self::RenumberedBegun { begun, .. } => &begun.version,
+        }
+    }
+
+    /// The file's name, as the ledger has it.
+    pub fn file(&self) -> &str {
+        match self {
+            Self::Edited { row, .. }
+            | Self::Renamed { row, .. }
+            | Self::Renumbered { row, .. }
+            | Self::Lost { row } => &row.file_name,
+            Self::RenumberedBegun { begun, .. } => &begun.file,
         }
     }
 
     /// What the history has in its place.
     pub fn script(&self) -> Option<&Arc<Script>> {
         match self {
-            Self::Edited { script, .. } | Self::Renamed { script, .. } | Self::Renumbered { script, .. } => {
-                Some(script)
-            }
+            Self::Edited { script, .. }
+            | Self::Renamed { script, .. }
+            | Self::Renumbered { script, .. }
+            | Self::RenumberedBegun { script, .. } => Some(script),
             Self::Lost { .. } => None,
         }
     }
@@ -51,7 +66,27 @@ pub fn drift(history: &History, ledger: &Ledger) -> Vec<Drift> {
         Some(script) => Some(Drift::Renumbered { row: row.clone(), script: (*script).clone() }),
         None => in_place(history, row, &taken),
     };
-    rows.into_iter().filter_map(of_row).collect()
+    let begun = ledger.begun.iter().filter_map(|begun| {
+        let script = renumbered_begun(history, ledger, begun)?.clone();
+        Some(Drift::RenumberedBegun { begun: begun.clone(), script })
+    });
+    let mut all: Vec<_> = rows.into_iter().filter_map(of_row).chain(begun).collect();
+    all.sort_by(|a, b| a.version().cmp(b.version()));
+    all
+}
+
+/// The script of another version that a begun one is now: of the same name and not applied, it begins with what is done of it,
+/// and the one that has its version, if any, does not.
+fn renumbered_begun<'a>(history: &'a History, ledger: &Ledger, begun: &Begun) -> Option<&'a Arc<Script>> {
+    let goes_on = |script: &&Arc<Script>| edited(script, &begun.statements).is_none();
+    if history.get(&begun.version).filter(goes_on).is_some() {
+        return None;
+    }
+    let name = |file: &str| file.split_once('_').map(|(_, name)| name.to_owned());
+    let applied = |script: &Script| ledger.row(&script.version).is_some_and(|row| row.checksum == script.checksum);
+    let is_it = |script: &&Arc<Script>| name(&script.file_name) == name(&begun.file) && !applied(script);
+    let mut same = history.scripts().filter(is_it).filter(goes_on);
+    same.next().filter(|_| same.next().is_none())
 }
 
 /// The scripts whose content rows of another version have. Looked for first: where scripts have moved on by one, each has the
@@ -117,38 +152,43 @@ impl fmt::Display for Taken {
 
 /// Those of the renumbered that cannot have their number, if only these differences are repaired.
 pub fn taken(found: &[Drift], ledger: &Ledger) -> Vec<Taken> {
-    let mut renumbered: Vec<_> = found
-        .iter()
-        .filter_map(|drift| match drift {
-            Drift::Renumbered { row, script } => Some((row, script)),
-            _ => None,
-        })
-        .collect();
-    let leaves: BTreeSet<_> = renumbered.iter().map(|(row, _)| &row.version).collect();
-    let stay = ledger.rows.iter().filter(|row| !leaves.contains(&row.version));
-    let begun = ledger.begun.iter().map(|begun| (&begun.version, (&begun.file, true)));
-    let mut kept: BTreeMap<_, _> = stay.map(|row| (&row.version, (&row.file_name, false))).chain(begun).collect();
+    let is_renumbered = |drift: &&Drift| matches!(drift, Drift::Renumbered { .. } | Drift::RenumberedBegun { .. });
+    let mut renumbered: Vec<_> =
+        found.iter().filter(is_renumbered).filter_map(|drift| Some((drift, drift.script()?))).collect();
+    let leaves: BTreeSet<_> = renumbered.iter().map(|(drift, _)| drift.version()).collect();
+    let rows = ledger.rows.iter().map(|row| (&row.version, (&*row.file_name, false)));
+    let begun = ledger.begun.iter().map(|begun| (&begun.version, (&*begun.file, true)));
+    let mut kept: BTreeMap<_, _> = rows.chain(begun).filter(|(version, _)| !leaves.contains(version)).collect();
     let mut taken = Vec::new();
     // Who cannot leave keeps the number from the next one.
     while let Some(at) = renumbered.iter().position(|(_, script)| kept.contains_key(&script.version)) {
-        let (row, script) = renumbered.remove(at);
+        let (drift, script) = renumbered.remove(at);
         let (by, begun) = kept[&script.version];
-        let file = (row.file_name.clone(), script.file_name.clone());
-        taken.push(Taken { was: row.version.clone(), file, by: by.clone(), begun });
-        kept.insert(&row.version, (&row.file_name, false));
+        let file = (drift.file().to_owned(), script.file_name.clone());
+        taken.push(Taken { was: drift.version().clone(), file, by: by.to_owned(), begun });
+        kept.insert(drift.version(), (drift.file(), matches!(drift, Drift::RenumberedBegun { .. })));
     }
     taken
 }
 
 /// The scripts that are begun, and cannot be gone on with as the history has them, each with the refusal that says why: one that
-/// is gone, for what is done of it would be done again under another version; one that was edited in what is done.
+/// is gone, or has another version, for what is done of it would be done again; one that was edited in what is done.
 pub fn begun_apart<'a>(history: &'a History, ledger: &'a Ledger) -> impl Iterator<Item = (&'a Begun, Refusal)> {
-    ledger.begun.iter().filter_map(|begun| {
-        let refusal = match history.get(&begun.version) {
-            None => Refusal::MissingBegun { begun: begun.clone() },
-            Some(script) => Refusal::edited_halfway(script, edited(script, &begun.statements)?),
-        };
-        Some((begun, refusal))
+    ledger.begun.iter().filter_map(|begun| Some((begun, apart(history, ledger, begun)?)))
+}
+
+fn apart(history: &History, ledger: &Ledger, begun: &Begun) -> Option<Refusal> {
+    let owned = || begun.clone();
+    if let Some(script) = renumbered_begun(history, ledger, begun) {
+        return Some(Refusal::RenumberedBegun { begun: owned(), is: script.file_name.clone() });
+    }
+    let Some(script) = history.get(&begun.version) else {
+        return Some(Refusal::MissingBegun { begun: owned() });
+    };
+    let edited = edited(script, &begun.statements)?;
+    Some(match script.file_name == begun.file {
+        true => Refusal::edited_halfway(script, edited),
+        false => Refusal::OtherBegun { begun: owned(), script: script.file_name.clone() },
     })
 }
 
@@ -193,6 +233,7 @@ mod tests {
             Drift::Renamed { .. } => "renamed",
             Drift::Renumbered { .. } => "renumbered",
             Drift::Lost { .. } => "lost",
+            Drift::RenumberedBegun { .. } => "begun",
         };
         drift(&history(files), &ledger(APPLIED)).iter().map(kind).collect()
     }
@@ -221,7 +262,7 @@ mod tests {
     fn places(applied: &[(&str, &str)], files: &[(&str, &str)]) -> Vec<String> {
         let place = |drift: &Drift| {
             let now = drift.script().map_or("none", |script| script.version.as_written());
-            format!("{}->{now}", drift.row().version)
+            format!("{}->{now}", drift.version())
         };
         drift(&history(files), &ledger(applied)).iter().map(place).collect()
     }

@@ -92,6 +92,17 @@ pub enum Refusal {
     )]
     MissingBegun { begun: Begun },
     #[error(
+        "version {version} is begun ({begun}), but the source now calls it {is}. Give it its number back; if it was renumbered on purpose, run belay repair",
+        version = .begun.version
+    )]
+    RenumberedBegun { begun: Begun, is: String },
+    #[error(
+        "version {version} is begun ({begun}), but in the source this is {script}, which begins otherwise. Put {was} back as it was; or, if the database is as if it had never been begun, run belay repair --forget-statements {version} --yes",
+        version = .begun.version,
+        was = .begun.file
+    )]
+    OtherBegun { begun: Begun, script: String },
+    #[error(
         "{script}{place}: the script was edited after its statement {number} was run outside a transaction. Put the statements that are applied back as they were, and correct only those behind them; or, if the database is as the script wants it to be run anew, forget what was done: belay repair --forget-statements {version} --yes",
         place = at(*.line)
     )]
@@ -160,6 +171,8 @@ impl Refusal {
             Self::ChecksumMismatch { .. } | Self::ForeignChecksum { .. } => Reason::ChecksumMismatch,
             Self::MissingScript { .. }
             | Self::MissingBegun { .. }
+            | Self::RenumberedBegun { .. }
+            | Self::OtherBegun { .. }
             | Self::Renamed { .. }
             | Self::ForeignMissing { .. } => Reason::MissingScript,
             Self::EditedHalfway { .. } | Self::EditedInDoubt { .. } => Reason::InDoubt,

@@ -135,15 +135,40 @@ fn with_second(name: &str, text: &str) -> History {
 #[test]
 fn a_begun_script_that_was_removed_or_renumbered_is_refused() {
     let begun = begun(PAY, &[(1, true), (2, false)]);
-    for history in [history(&[("001_a.sql", "create table a ();")]), with_second("003_b.sql", PAY)] {
-        let (reason, message) = refusal(&history, &begun, &Policy::default());
-        assert_eq!(reason, Reason::MissingScript);
-        for words in
-            ["2 is begun, but", "(002_b.sql, 1 statement done; statement 3 runs, or", "--forget-statements 2 --yes"]
-        {
-            assert!(message.contains(words), "{words}: {message}");
-        }
+    let said = |history: &History, words: &[&str]| {
+        let (reason, message) = refusal(history, &begun, &Policy::default());
+        assert_eq!(reason, Reason::MissingScript, "{message}");
+        assert!(words.iter().all(|words| message.contains(words)), "{words:?}: {message}");
+        message
+    };
+    let gone = history(&[("001_a.sql", "create table a ();")]);
+    let of = "(002_b.sql, 1 statement done; statement 3 runs, or";
+    said(&gone, &["2 is begun, but", of, "--forget-statements 2 --yes"]);
+    let moved = said(&with_second("003_b.sql", PAY), &["2 is begun", of, "now calls it 003_b.sql", "its number back"]);
+    assert!(!moved.contains("forget"), "it would be run twice: {moved}");
+
+    let again = with_second("003_b.sql", PAY);
+    let other = Ledger { begun: begun.begun.clone(), ..applied(&again, &["001", "003"]) };
+    let (_, message) = refusal(&again, &other, &Policy::default());
+    assert!(message.contains("2 is begun, but is no longer"), "the other one is applied: {message}");
+}
+
+#[test]
+fn another_script_at_a_begun_ones_number_is_not_called_an_edit_of_it() {
+    let begun = begun(PAY, &[(1, true)]);
+    let at_its_number = |name: &str, now: &str| {
+        let first = ("001_a.sql", "create table a ();");
+        let text = PAY.replace("(1)", "(2)");
+        let said = refusal(&history(&[first, (name, &text), (now, PAY)]), &begun, &Policy::default());
+        assert_eq!(said.0, Reason::MissingScript, "{}", said.1);
+        said.1
+    };
+    for name in ["002_theirs.sql", "002_b.sql"] {
+        let said = at_its_number(name, "003_b.sql");
+        assert!(said.contains("now calls it 003_b.sql. Give it its number back") && !said.contains("forget"), "{said}");
     }
+    let said = at_its_number("002_theirs.sql", "003_other.sql");
+    assert!(said.contains("is 002_theirs.sql, which begins otherwise. Put 002_b.sql back as it was; or"), "{said}");
 }
 
 #[test]

@@ -9,11 +9,13 @@ use super::quote::Literal;
 use super::session::text;
 use crate::script::{Checksum, Script, Version};
 
-/// One row that is made to agree with the source.
+/// One script of the ledger that is made to agree with the source.
 #[derive(Clone, Copy, Debug)]
 pub enum Repair<'a> {
     /// The row of `version`, whose checksum was `was`, is about this script as it is now.
     Adopt { version: &'a Version, was: Checksum, script: &'a Arc<Script> },
+    /// The statements of `version`, which is begun as `file`, are this script's.
+    GoOn { version: &'a Version, file: &'a str, script: &'a Arc<Script> },
     /// The source no longer has the script, and that is right.
     Retire { version: &'a Version, was: Checksum },
 }
@@ -21,11 +23,17 @@ pub enum Repair<'a> {
 /// A number that no script has, and each of them another one.
 const ASIDE: &str = "-1 - number";
 
+fn aside(version: &Version) -> String {
+    ASIDE.replace("number", version.number())
+}
+
 impl<'a> Repair<'a> {
-    /// The version that the row has no longer.
+    /// The version that is another one now.
     fn leaves(&self) -> Option<&'a Version> {
         match self {
-            Self::Adopt { version, script, .. } => Some(*version).filter(|version| **version != script.version),
+            Self::Adopt { version, script, .. } | Self::GoOn { version, script, .. } => {
+                Some(*version).filter(|version| **version != script.version)
+            }
             Self::Retire { .. } => None,
         }
     }
@@ -38,6 +46,15 @@ pub enum Word {
     Settled { version: Version, statement: usize, done: bool },
     /// None of them counts: the script is to be run anew.
     Forgotten { version: Version },
+}
+
+impl Word {
+    /// The version of the script that it is about.
+    pub fn version(&self) -> &Version {
+        match self {
+            Self::Settled { version, .. } | Self::Forgotten { version } => version,
+        }
+    }
 }
 
 impl std::fmt::Display for Word {
@@ -178,9 +195,10 @@ impl Engine {
     fn repair_sql(&self, actor: &str, repair: &Repair<'_>) -> Result<String, PostgresError> {
         let moved = match repair {
             Repair::Adopt { script, .. } if repair.leaves().is_some() => self.moved(&script.version),
-            Repair::Adopt { .. } | Repair::Retire { .. } => String::new(),
+            _ => String::new(),
         };
         let (version, was, change, detail) = match repair {
+            Repair::GoOn { version, file, script } => return Ok(self.go_on_sql(actor, version, file, script)),
             Repair::Adopt { version, was, script } => (
                 version,
                 was,
@@ -215,7 +233,7 @@ impl Engine {
             history = self.table("history"),
             event = self.table("event"),
             number = match repair.leaves() {
-                Some(version) => ASIDE.replace("number", version.number()),
+                Some(version) => aside(version),
                 None => version.number().to_owned(),
             },
             was = Literal(&was.to_string()),
@@ -223,6 +241,28 @@ impl Engine {
             actor = Literal(actor),
             detail = Literal(&detail.to_string()),
         ))
+    }
+
+    /// The same, of a script that has no row yet, but those of its statements.
+    fn go_on_sql(&self, actor: &str, version: &Version, file: &str, script: &Script) -> String {
+        let detail = serde_json::json!({
+            "version": version.as_written(),
+            "file": file,
+            "now": {"version": script.version.as_written(), "file": script.file_name},
+        });
+        format!(
+            "WITH changed AS (UPDATE {statement} SET number = {to}, file_name = {now} WHERE number = {aside} AND {locked} \
+             RETURNING 1) INSERT INTO {event} (kind, actor, detail) SELECT 'repaired', {actor}, {detail}::pg_catalog.jsonb \
+             FROM changed HAVING count(*) > 0 RETURNING 'written'",
+            statement = self.table("statement"),
+            to = script.version.number(),
+            now = Literal(&script.file_name),
+            aside = aside(version),
+            locked = self.lock_is_held(),
+            event = self.table("event"),
+            actor = Literal(actor),
+            detail = Literal(&detail.to_string()),
+        )
     }
 
     /// Whether the ledger that was read last has the table of statements, which came with format 2.

@@ -1,5 +1,7 @@
 //! Making the ledger agree with a folder that is right.
 
+use serde_json::Value;
+
 use crate::bench::{Bench, SHOP};
 
 const EVENTS: &str = "SELECT string_agg(detail->>'file', ' ' ORDER BY id) FROM belay.event \
@@ -177,6 +179,48 @@ async fn a_script_does_not_get_the_number_of_one_that_is_begun() {
 }
 
 #[tokio::test]
+async fn a_begun_script_that_was_renumbered_goes_on_under_its_new_number() {
+    let bench = Bench::after(&[COUNTED, ("002_u.sql", "SELECT 1;")], 2).await;
+    let pay = "-- belay: no-transaction\nINSERT INTO counted VALUES ('pay');\nSELECT nonsense;\n";
+    bench.folder.write("003_pay.sql", pay);
+    bench.run(&["apply"]).is(1);
+    bench.folder.rename("003_pay.sql", "004_pay.sql");
+    bench.folder.rename("002_u.sql", "003_u.sql");
+    bench.refuses(&["apply"], "MissingScript", &["002_u.sql is applied, but"]);
+    let said = bench.run(&["repair"]).is(3).out;
+    for words in ["2 rows of the ledger", "002_u.sql is now 003_u.sql", "003_pay.sql is begun, and is now 004_pay.sql"]
+    {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    bench.run(&["repair", "--version", "2", "--yes"]).is(3);
+    let document = bench.run(&["repair", "--yes", "-o", "json"]).is(0).document();
+    assert_eq!((document["changes"][1]["version"].as_str(), &document["begunApart"]), (Some("003"), &Value::Null));
+    assert_eq!(bench.value(EVENTS).await, "002_u.sql 003_pay.sql");
+    bench.folder.write("004_pay.sql", pay.replace("nonsense", "1"));
+    bench.run(&["apply"]).is(0);
+    assert_eq!(bench.value(COUNTS).await, "pay", "what was done of it was not done again");
+    assert_eq!(bench.versions().await, "001 003 004");
+}
+
+#[tokio::test]
+async fn a_new_script_with_the_number_of_one_that_is_begun_waits_for_it() {
+    let bench = Bench::after(&[COUNTED], 1).await;
+    let mine = "-- belay: no-transaction\nINSERT INTO counted VALUES ('mine');\nSELECT nonsense;\n";
+    bench.folder.write("002_mine.sql", mine);
+    bench.run(&["apply"]).is(1);
+    bench.folder.rename("002_mine.sql", "003_mine.sql");
+    bench.folder.write("002_theirs.sql", "INSERT INTO counted VALUES ('theirs');");
+    let words = ["002 is begun (002_mine.sql, 1 statement done)", "now calls it 003_mine.sql. Give it its number back"];
+    bench.refuses(&["apply"], "MissingScript", &words);
+
+    bench.run(&["repair", "--yes"]).is(0);
+    bench.folder.write("003_mine.sql", mine.replace("nonsense", "1"));
+    bench.refuses(&["apply"], "OutOfOrder", &["002_theirs.sql is to be applied after 003_mine.sql"]);
+    bench.run(&["apply", "--out-of-order"]).is(0);
+    assert_eq!(bench.value(COUNTS).await, "mine theirs");
+}
+
+#[tokio::test]
 async fn a_claim_of_one_who_is_gone_is_given_up() {
     let bench = Bench::after(SHOP, 3).await;
     bench.database.admin("INSERT INTO belay.meta (key, value) VALUES ('claimant', 'old/shop/shop')").await;
@@ -246,7 +290,7 @@ async fn a_begun_script_that_is_gone_is_named_with_the_command_that_forgets_it()
     let script = "-- belay: no-transaction\nCREATE TABLE paid (a int);\nSELECT nonsense;\n";
     bench.folder.write("002_pay.sql", script);
     bench.run(&["apply"]).is(1);
-    bench.folder.rename("002_pay.sql", "003_pay.sql");
+    bench.folder.remove("002_pay.sql");
     let words =
         ["Version 002 is begun", "(002_pay.sql, 1 statement done)", "belay repair --forget-statements 002 --yes."];
     bench.refuses(&["apply"], "MissingScript", &[&words[..], &["Nothing was run", "is at 001"]].concat());
@@ -266,7 +310,7 @@ async fn a_begun_script_that_is_gone_is_named_with_the_command_that_forgets_it()
     assert_eq!(document["begunApart"], serde_json::json!([{"version": "002", "file": "002_pay.sql", "done": 1}]));
     bench.run(&["repair", "--version", "1"]).is(0);
 
-    bench.folder.rename("003_pay.sql", "002_pay.sql");
+    bench.folder.write("002_pay.sql", script);
     bench.run(&["plan"]).is(0);
     bench.folder.rename("002_pay.sql", "003_pay.sql");
     bench.database.admin("DROP TABLE paid").await;
