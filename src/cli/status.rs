@@ -10,7 +10,7 @@ use super::summary::{self, HoldSummary};
 use super::target::{Database, PlanOptions};
 use crate::api::Failure;
 use crate::plan::{Begun, Ledger, plan};
-use crate::postgres::{Engine, Holder, Locks};
+use crate::postgres::{Engine, FailedRun, Holder, Locks};
 
 /// Show where a database is, what is pending, what failed, and who is at work.
 #[derive(Args, Debug)]
@@ -68,8 +68,25 @@ struct Document {
     claimant: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hold: Option<HoldSummary>,
+    /// The run that ended last, if it did not end well, and no hold tells more of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed: Option<Failed>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lock_holder: Option<LockHolder>,
+}
+
+#[derive(Serialize)]
+struct Failed {
+    reason: String,
+    by: String,
+    /// RFC 3339.
+    at: String,
+}
+
+impl From<&FailedRun> for Failed {
+    fn from(run: &FailedRun) -> Self {
+        Self { reason: run.reason.clone(), by: run.holder.clone(), at: run.at.to_string() }
+    }
 }
 
 /// The session that migrates the database now.
@@ -93,6 +110,15 @@ impl From<&Holder> for LockHolder {
     }
 }
 
+/// What the database says.
+struct There {
+    ledger: Ledger,
+    failed: Option<FailedRun>,
+    /// In bytes.
+    size: i64,
+    holder: Option<Holder>,
+}
+
 /// What the folder adds.
 #[derive(Default)]
 struct Ahead {
@@ -107,6 +133,10 @@ impl Status {
         let history = self.folder.read()?;
         let mut engine = session::connect(&self.database, Locks::default()).await?;
         let ledger = engine.ledger().await?;
+        let failed = match ledger.exists && ledger.hold.is_none() {
+            true => engine.failed_run().await?,
+            false => None,
+        };
         let size = engine.size_bytes().await?;
         let holder = engine.lock_holder().await?;
         let ahead = match &history {
@@ -129,9 +159,10 @@ impl Status {
             Ahead { pending: Some(1..), .. } if self.exit_code => Exit::Pending,
             _ => Exit::Done,
         };
+        let there = There { ledger, failed, size, holder };
         let text = match self.output {
-            Format::Table => table(&engine, &ledger, size, holder.as_ref(), &ahead),
-            format => output::document(format, &document(&engine, &ledger, size, holder.as_ref(), ahead)),
+            Format::Table => table(&engine, &there, &ahead),
+            format => output::document(format, &document(&engine, &there, ahead)),
         };
         engine.close().await;
         output::print(&text)?;
@@ -139,7 +170,8 @@ impl Status {
     }
 }
 
-fn document(engine: &Engine, ledger: &Ledger, size_bytes: i64, holder: Option<&Holder>, ahead: Ahead) -> Document {
+fn document(engine: &Engine, there: &There, ahead: Ahead) -> Document {
+    let ledger = &there.ledger;
     let identity = engine.identity();
     let current = ledger.current();
     Document {
@@ -148,7 +180,7 @@ fn document(engine: &Engine, ledger: &Ledger, size_bytes: i64, holder: Option<&H
         server_version: identity.server_version.clone(),
         system_identifier: identity.system_identifier.clone(),
         database_oid: identity.database_oid,
-        size_bytes,
+        size_bytes: there.size,
         history_schema: engine.target().history_schema.clone(),
         ledger: ledger.exists,
         version: current.map(|row| row.version.to_string()),
@@ -161,16 +193,18 @@ fn document(engine: &Engine, ledger: &Ledger, size_bytes: i64, holder: Option<&H
         failure: ahead.failure,
         claimant: ledger.claimant.clone(),
         hold: ledger.hold.as_ref().map(HoldSummary::from),
-        lock_holder: holder.map(LockHolder::from),
+        failed: there.failed.as_ref().map(Failed::from),
+        lock_holder: there.holder.as_ref().map(LockHolder::from),
     }
 }
 
-fn table(engine: &Engine, ledger: &Ledger, size: i64, holder: Option<&Holder>, ahead: &Ahead) -> String {
+fn table(engine: &Engine, there: &There, ahead: &Ahead) -> String {
+    let There { ledger, failed, size, holder } = there;
     let (identity, target) = (engine.identity(), engine.target());
     let mut rows: Vec<Vec<String>> = Vec::new();
     let mut say = |name: &str, text: String| rows.push(vec![name.to_owned(), text]);
     let server = &identity.server_version;
-    say("database", format!("{} (PostgreSQL {server}, {})", target.address(), bytes(size)));
+    say("database", format!("{} (PostgreSQL {server}, {})", target.address(), bytes(*size)));
     let system = identity.system_identifier.as_deref().unwrap_or("unknown");
     say("identity", format!("{system}/{}", identity.database_oid));
     if let Some(grant) = identity.missing_grant(target.user()) {
@@ -207,7 +241,10 @@ fn table(engine: &Engine, ledger: &Ledger, size: i64, holder: Option<&Holder>, a
     if let Some(hold) = &ledger.hold {
         say("held", format!("since {}, {}: {}", moment(hold.at), hold.failure.reason, hold.failure.message));
     }
-    say("lock", holder.map_or_else(|| "free".to_owned(), |holder| format!("held by {}", describe(holder))));
+    if let Some(run) = failed {
+        say("failed", format!("{}  {}, run by {}", moment(run.at), run.reason, run.holder));
+    }
+    say("lock", holder.as_ref().map_or_else(|| "free".to_owned(), |holder| format!("held by {}", describe(holder))));
     output::table(None, &rows, "")
 }
 

@@ -1,12 +1,15 @@
 //! Reading the ledger. Making it is in [`super::claim`], writing to it in [`super::journal`], but for the rows of
 //! applied scripts, which are written in the scripts' own transactions (see [`super::apply`]).
 
+use jiff::Timestamp;
+
 use super::claim::FORMAT;
 use super::engine::Engine;
 use super::error::PostgresError;
 use super::quote::{Ident, Literal};
 use super::server_error::ServerError;
 use super::session::{Fault, Row, text};
+use crate::api::Reason;
 use crate::plan::{Applied, Begun, Hold, Ledger, PlanHash};
 use crate::script::Version;
 
@@ -18,6 +21,16 @@ pub(super) struct Head {
     pub claimant: Option<String>,
     /// Whether its schema is there, with or without the tables.
     pub schema: bool,
+}
+
+/// A run that did not end well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedRun {
+    /// Of its end.
+    pub reason: String,
+    /// Who ran it.
+    pub holder: String,
+    pub at: Timestamp,
 }
 
 /// A timestamptz as RFC 3339 in UTC, whatever DateStyle and TimeZone are.
@@ -37,6 +50,26 @@ impl Engine {
     /// are ledgers of other tools. Each of these is read. A ledger of format 1 takes a few more.
     pub async fn ledger(&mut self) -> Result<Ledger, PostgresError> {
         self.read_ledger(true).await
+    }
+
+    /// The run that ended last, if it did not end well. None also for a login that may not read of runs: where a database is
+    /// does not depend on them.
+    pub async fn failed_run(&mut self) -> Result<Option<FailedRun>, PostgresError> {
+        let sql = format!(
+            "SELECT outcome, holder, {} FROM {} WHERE finished_at IS NOT NULL ORDER BY finished_at DESC LIMIT 1",
+            rfc3339("finished_at"),
+            self.table("run"),
+        );
+        let rows = match self.try_query(sql).await {
+            Ok(rows) => rows,
+            Err(Fault::Server(_)) => return Ok(None),
+            Err(fault) => return Err(PostgresError::from_fault(&self.target.address, "reading the last run", fault)),
+        };
+        let Some(row) = rows.first().filter(|row| text(row, 0) != Reason::Succeeded.as_str()) else {
+            return Ok(None);
+        };
+        let at = text(row, 2).parse().map_err(|_| self.damaged("the last run has no usable end".into()))?;
+        Ok(Some(FailedRun { reason: text(row, 0).to_owned(), holder: text(row, 1).to_owned(), at }))
     }
 
     /// `statements`: whether it is taken to have the table of statements, which came with format 2.

@@ -61,6 +61,7 @@ pub use engine::{Engine, Holder, LOCK_KEY};
 pub use error::{ApplyError, PostgresError};
 pub use failpoint::FAILPOINTS;
 pub use journal::RunIntent;
+pub use ledger::FailedRun;
 pub use ledger_text::{is_whole, kept_text, part_without_passwords, without_passwords};
 pub use libpq::{LibpqFiles, TlsFiles, system_roots};
 pub use notice::Notice;

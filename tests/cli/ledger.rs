@@ -142,6 +142,23 @@ async fn a_hold_is_told_and_lifted_by_a_person_who_applies() {
 }
 
 #[tokio::test]
+async fn a_run_that_failed_is_told_until_one_goes_well() {
+    let bench = Bench::after(SHOP, 2).await;
+    let failed = || bench.run(&["status", "-o", "json"]).is(0).document()["failed"].clone();
+    assert!(failed().is_null());
+    bench.folder.write("003_ticket_escalation.sql", "SELECT nothing;");
+    bench.run(&["apply"]).is(1);
+    let said = bench.run(&["status"]).is(0).out;
+    let line = said.lines().find(|line| line.starts_with("failed")).unwrap_or_else(|| panic!("{said}"));
+    assert!(line.contains("ScriptFailed, run by anna@"), "{line}");
+    assert_eq!(failed()["reason"], "ScriptFailed");
+
+    bench.folder.write("003_ticket_escalation.sql", SHOP[2].1);
+    bench.run(&["apply"]).is(0);
+    assert!(failed().is_null() && !bench.run(&["status"]).is(0).out.contains("failed"));
+}
+
+#[tokio::test]
 async fn a_hold_is_not_told_once_its_script_is_applied_and_goes_with_a_word_on_what_is_in_doubt() {
     let bench = Bench::after(SHOP, 2).await;
     let hold = async |reason: &str, script: &str| {
