@@ -67,6 +67,7 @@ impl Engine {
     /// Refuses servers older than 14, standbys and read-only servers, and poolers in transaction mode; the last
     /// before anything is SET.
     pub async fn connect(target: Target, application: &str) -> Result<Self, PostgresError> {
+        target.refuse_what_the_uri_asks()?;
         let connected = connect::connect(&target, application).await?;
         let mut engine = Self {
             application: connect::application_name(application).to_owned(),

@@ -144,6 +144,8 @@ pub struct Target {
     pub(super) ssl_root_cert: Option<PathBuf>,
     pub(super) ssl_client: Option<(PathBuf, PathBuf)>,
     pub(super) client_certificate: Option<ClientCertificate>,
+    search_path_in_uri: Option<String>,
+    role_in_uri: Option<String>,
     /// `SET ROLE`, so that objects have one owner.
     pub role: Option<String>,
     /// search_path while scripts run; empty: the login's own.
@@ -172,6 +174,9 @@ pub(super) struct Parts {
     pub ssl_root_cert: Option<PathBuf>,
     /// The files of a certificate and its key.
     pub ssl_client: Option<(PathBuf, PathBuf)>,
+    /// The parameters of a URI that ask for a search_path and a role, as messages call them.
+    pub search_path_in_uri: Option<String>,
+    pub role_in_uri: Option<String>,
 }
 
 impl Parts {
@@ -186,6 +191,8 @@ impl Parts {
             ssl_mode: self.ssl_mode.or(other.ssl_mode),
             ssl_root_cert: self.ssl_root_cert.or(other.ssl_root_cert),
             ssl_client: self.ssl_client.or(other.ssl_client),
+            search_path_in_uri: self.search_path_in_uri.or(other.search_path_in_uri),
+            role_in_uri: self.role_in_uri.or(other.role_in_uri),
         }
     }
 
@@ -220,16 +227,28 @@ impl Target {
             None => Parts::default(),
         };
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let invalid = |name: &str, why| TargetError::Invalid { key: format!("the variable {name}"), why };
+        let port = match variable("PGPORT").filter(|_| parts.port.is_none()) {
+            Some(port) => Some(port_in(&port).ok_or_else(|| invalid("PGPORT", "a port is a number from 1 to 65535"))?),
+            None => None,
+        };
+        let ssl_mode = match variable("PGSSLMODE").filter(|_| parts.ssl_mode.is_none()) {
+            Some(mode) => SslMode::parse(&mode).ok_or_else(|| {
+                invalid("PGSSLMODE", "it is disable, allow, prefer, require, verify-ca or verify-full")
+            })?,
+            None => SslMode::Prefer,
+        };
         let fallback = PgConnectOptions::new_without_pgpass();
         let from_variables = Parts {
             host: Some(fallback.get_host().to_owned()),
-            port: Some(fallback.get_port()),
+            port: port.or(Some(5432)),
             dbname: variable("PGDATABASE"),
             user: Some(fallback.get_username().to_owned()),
             password: variable("PGPASSWORD"),
-            ssl_mode: variable("PGSSLMODE").and_then(|mode| SslMode::parse(&mode)).or(Some(SslMode::Prefer)),
+            ssl_mode: Some(ssl_mode),
             ssl_root_cert: variable("PGSSLROOTCERT").filter(|root| root != "system").map(PathBuf::from),
             ssl_client: variable("PGSSLCERT").zip(variable("PGSSLKEY")).map(|(cert, key)| (cert.into(), key.into())),
+            ..Parts::default()
         };
         let mut parts = parts.or(from_variables);
         // As psql: the database is called after the user.
@@ -274,6 +293,8 @@ impl Target {
             ssl_root_cert: parts.ssl_root_cert,
             ssl_client: parts.ssl_client,
             client_certificate: None,
+            search_path_in_uri: parts.search_path_in_uri,
+            role_in_uri: parts.role_in_uri,
             ssl_mode: parts.ssl_mode.unwrap_or(SslMode::VerifyFull),
             options: sqlx::ConnectOptions::disable_statement_logging(options),
             role: None,
@@ -282,6 +303,20 @@ impl Target {
             locks: Locks::default(),
             blockers: Blockers::default(),
         })
+    }
+
+    /// Refuses a URI by which scripts would run in another schema, or as another role, than they do.
+    pub(super) fn refuse_what_the_uri_asks(&self) -> Result<(), TargetError> {
+        let invalid = |key: &String, why| Err(TargetError::Invalid { key: key.clone(), why });
+        match (&self.search_path_in_uri, &self.role_in_uri) {
+            (Some(key), _) if self.search_path.is_empty() => {
+                invalid(key, "Belay does not look at it. Set spec.searchPath (--search-path), which goes before it")
+            }
+            (_, Some(key)) if self.role.is_none() => {
+                invalid(key, "Belay does not look at it. Set spec.role (--role), which goes before it")
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Where it is.
@@ -325,9 +360,27 @@ impl Target {
     }
 }
 
+/// A port, as psql reads it: with blanks around it, and none that is 0.
+fn port_in(text: &str) -> Option<u16> {
+    text.trim_matches(|char: char| char.is_ascii_whitespace()).parse().ok().filter(|port| *port > 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_uri_asks_for_beside_the_connection_is_refused_unless_the_spec_says_it() {
+        for parameter in ["schema", "search_path", "currentSchema", "schema_search_path", "role"] {
+            let mut target = Target::from_url(&format!("postgres://u:p@h/d?{parameter}=tenant1")).unwrap();
+            let error = target.refuse_what_the_uri_asks().unwrap_err().to_string();
+            let remedy = if parameter == "role" { "--role" } else { "--search-path" };
+            assert!(error.contains(&format!("the parameter {parameter} of")) && error.contains(remedy), "{error}");
+            target.role = Some("tenant1".into());
+            target.search_path = vec!["tenant1".into()];
+            assert_eq!(target.refuse_what_the_uri_asks(), Ok(()));
+        }
+    }
 
     #[test]
     fn a_file_of_tls_that_cannot_be_read_is_named_as_such() {

@@ -10,17 +10,20 @@ use url::Url;
 
 use super::target::{Parts, SslMode, TargetError};
 
-/// Parameters of libpq that change nothing here, or that Belay sets itself.
+/// Parameters of libpq that change nothing here, or that Belay sets itself, and those by which other tools pool connections.
 const IGNORED: &[&str] = &[
     "application_name",
     "channel_binding",
     "connect_timeout",
+    "connection_limit",
     "fallback_application_name",
     "gssencmode",
     "keepalives",
     "keepalives_count",
     "keepalives_idle",
     "keepalives_interval",
+    "pgbouncer",
+    "pool_timeout",
     "sslcompression",
     "sslsni",
     "target_session_attrs",
@@ -37,6 +40,12 @@ pub(super) fn parse(name: &str, text: &str) -> Result<Parts, TargetError> {
     let url = Url::parse(text).map_err(|_| {
         invalid("it is not postgres://user:password@host:port/dbname (one host; special characters percent-encoded)")
     })?;
+    if is_cut_short(&url) {
+        return Err(invalid(
+            "an @ stands where none may, or a parameter without a value: percent-encode the password (@ as %40, / as %2F, \
+             ? as %3F, # as %23, & as %26)",
+        ));
+    }
     let decode = |part: &str| -> Result<Option<String>, TargetError> {
         if part.is_empty() {
             return Ok(None);
@@ -55,6 +64,7 @@ pub(super) fn parse(name: &str, text: &str) -> Result<Parts, TargetError> {
     };
     let (mut certificate, mut key) = (None, None);
     for (parameter, value) in url.query_pairs() {
+        let called = || format!("the parameter {parameter} of {name}");
         match &*parameter {
             "host" | "hostaddr" => parts.host = Some(value.into_owned()),
             "port" => parts.port = Some(value.parse().map_err(|_| invalid("its port is not a number up to 65535"))?),
@@ -68,8 +78,23 @@ pub(super) fn parse(name: &str, text: &str) -> Result<Parts, TargetError> {
             "sslrootcert" => parts.ssl_root_cert = Some(PathBuf::from(&*value)),
             "sslcert" => certificate = Some(PathBuf::from(&*value)),
             "sslkey" => key = Some(PathBuf::from(&*value)),
+            // As pgx, Prisma, JDBC and Rails have it.
+            "search_path" | "schema" | "currentSchema" | "schema_search_path" => {
+                parts.search_path_in_uri = Some(called())
+            }
+            "role" => parts.role_in_uri = Some(called()),
+            "options" => {
+                let why = "Belay takes none from a URI. Take it out, and set spec.searchPath and spec.role (--search-path, \
+                           --role) if it did";
+                return Err(TargetError::Invalid { key: called(), why });
+            }
+            "service" => {
+                let why = "Belay reads no service file. Write what stands there into the URI";
+                return Err(TargetError::Invalid { key: called(), why });
+            }
             known if IGNORED.contains(&known) => {}
-            unknown => tracing::warn!(parameter = unknown, "{name} has a parameter that Belay does not know"),
+            // Not by its name: that may be a piece of a password.
+            _ => tracing::warn!("{name} has a parameter that Belay does not know, and does not look at"),
         }
     }
     parts.ssl_client = match (certificate, key) {
@@ -81,6 +106,19 @@ pub(super) fn parse(name: &str, text: &str) -> Result<Parts, TargetError> {
         return Err(invalid("it names several hosts: name the primary only"));
     }
     Ok(parts)
+}
+
+/// Whether a password ended the host, the path or a parameter before its time: one with a `/`, `?`, `#` or `&` in it that is not
+/// percent-encoded. What is behind that would be taken for a database's name, and shown.
+fn is_cut_short(url: &Url) -> bool {
+    let has_login = !url.username().is_empty() || url.password().is_some();
+    let is_odd = |parameter: &str| match parameter.split_once('=') {
+        None => true,
+        Some(("user" | "password", _)) => false,
+        Some((name, value)) => name.contains('@') || value.contains('@') && !has_login,
+    };
+    let mut parameters = url.query().unwrap_or_default().split('&').filter(|parameter| !parameter.is_empty());
+    [url.path(), url.fragment().unwrap_or_default()].iter().any(|part| part.contains('@')) || parameters.any(is_odd)
 }
 
 /// What stands for a host that a URI leaves out. No name ends in `.invalid`.
@@ -195,6 +233,36 @@ mod tests {
             let error = parse("the key uri", uri).map(|_| ()).unwrap_err().to_string();
             assert!(error.contains("the key uri") && !error.contains("hunter2"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_password_that_is_not_percent_encoded_is_refused_and_not_shown() {
+        for uri in [
+            "postgres://u:/hunter2@h:1/d",
+            "postgres://u:42/hunter2@h:1/d",
+            "postgres://u:42?hunter2@h:1/d",
+            "postgres://u:?hunter2@h/d",
+            "postgres://u:42?x=hunter2@h/d",
+            "postgres://u:42#hunter2@h/d",
+            "postgres://u:p@hunter2/x@h/d",
+            "postgres://h/d?password=x&hunter2",
+        ] {
+            let error = parse("the key uri", uri).map(|_| ()).unwrap_err().to_string();
+            assert!(error.contains("percent-encode the password") && !error.contains("hunter2"), "{uri}: {error}");
+        }
+        let parts = parse("it", "postgres://h/d?user=me@tenant&password=p@ss").unwrap();
+        assert_eq!((parts.user.as_deref(), parts.password.as_deref()), (Some("me@tenant"), Some("p@ss")));
+    }
+
+    #[test]
+    fn a_parameter_that_decides_more_than_the_connection_is_refused_by_its_name() {
+        for parameter in ["options=-csearch_path%3Dhunter2", "service=hunter2"] {
+            let error =
+                parse("the key uri", &format!("postgres://u:p@h/d?{parameter}")).map(|_| ()).unwrap_err().to_string();
+            let called = format!("the parameter {} of the key uri", parameter.split('=').next().unwrap());
+            assert!(error.starts_with(&called) && !error.contains("hunter2"), "{error}");
+        }
+        parse("it", "postgres://u:p@h/d?connection_limit=1&pool_timeout=2&pgbouncer=true&unheard_of=3").unwrap();
     }
 
     #[test]

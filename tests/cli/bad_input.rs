@@ -211,3 +211,42 @@ fn no_mistake_in_the_arguments_repeats_a_url() {
         assert!(!said.err.is_empty());
     }
 }
+
+#[tokio::test]
+async fn a_url_that_asks_for_a_schema_is_refused_until_the_search_path_is_given() {
+    let bench = Bench::new(SHOP).await;
+    let url = format!("{}&schema=tenant1", bench.database.url);
+    let said = bench.run(&["apply", "--database-url", &url]).is(1);
+    assert!(
+        said.err.contains("the parameter schema of the database URL") && said.err.contains("--search-path"),
+        "{said:?}"
+    );
+    bench.run(&["apply", "--database-url", &url, "--search-path", "public"]).is(0);
+}
+
+#[tokio::test]
+async fn a_port_or_an_sslmode_in_a_variable_that_is_none_is_refused_as_psql_does() {
+    let bench = Bench::new(SHOP).await;
+    let server = crate::support::postgres::Postgres::shared();
+    let run = |port: &str, mode: &str| {
+        let mut command = belay(&["status"]);
+        command.envs([
+            ("PGHOST", "127.0.0.1"),
+            ("PGPORT", port),
+            ("PGSSLMODE", mode),
+            ("PGDATABASE", &bench.database.name),
+        ]);
+        command.envs([("PGUSER", &bench.database.role), ("PGPASSWORD", &bench.database.password)]);
+        crate::bench::Said::of(command.output().unwrap())
+    };
+    run(&format!(" {} ", server.port), "disable").is(0);
+    for (port, mode, variable) in [
+        ("548310", "disable", "PGPORT"),
+        ("abc", "disable", "PGPORT"),
+        ("0", "disable", "PGPORT"),
+        ("5432", "requires", "PGSSLMODE"),
+    ] {
+        let said = run(port, mode).is(1);
+        assert!(said.err.contains(&format!("the variable {variable} is not usable")), "{said:?}");
+    }
+}
