@@ -1,5 +1,7 @@
 //! What is said of scripts that stopped: where, in the server's words, what state the data is in, and what to do.
 
+use std::borrow::Cow;
+
 use super::attempt::{Stop, StopPlace, Task, Unit};
 use super::engine::Engine;
 use super::error::{ApplyError, PostgresError};
@@ -90,6 +92,7 @@ impl Engine {
 fn failure(task: &Task<'_>, stop: &Stop, reason: Reason, left: &str) -> Failure {
     let script = &task.scripts[stop.script];
     let (mut line, mut column, mut number, mut command) = (None, None, None, None);
+    let mut said = Cow::Borrowed(stop.error.message.as_str());
     let at = match (stop.place, task.unit) {
         (StopPlace::Script { statement, character }, _) => Some((statement, character)),
         (_, Unit::Statement { number, .. }) => Some((number, None)),
@@ -105,6 +108,7 @@ fn failure(task: &Task<'_>, stop: &Stop, reason: Reason, left: &str) -> Failure 
         column = position.map(|position| i64::from(position.column));
         number = Some(statement as i64 + 1);
         command = running.map(|statement| statement.command.clone());
+        said = stop.error.message_about(running.map_or("", |statement| script.statement_text(statement)));
     }
     let mut place = match (line, column) {
         (Some(line), Some(column)) => format!(", line {line}, column {column}"),
@@ -133,7 +137,7 @@ fn failure(task: &Task<'_>, stop: &Stop, reason: Reason, left: &str) -> Failure 
     let which = file.clone().unwrap_or_else(|| format!("One of the {} scripts", task.scripts.len()));
     Failure {
         reason: reason.as_str().to_owned(),
-        message: format!("{which}{place}: {}{tries}. {left}{advice}", stop.error),
+        message: format!("{which}{place}: {said} (SQLSTATE {}){tries}. {left}{advice}", stop.error.sql_state),
         sql_state: Some(stop.error.sql_state.clone()),
         script: file,
         line,

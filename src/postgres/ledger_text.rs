@@ -5,9 +5,7 @@ use std::borrow::Cow;
 use std::iter;
 use std::ops::Range;
 
-use crate::script::{Rollback, Script, passwords, passwords_in_prose};
-
-const WITHHELD: &str = "********";
+use crate::script::{Rollback, Script, WITHHELD, passwords, prose_without_passwords, withheld};
 
 /// The most that is kept of a text, in bytes: as much as a ConfigMap can hold. Whoever seeds a table by a script of many
 /// megabytes has it once in the database, and not twice.
@@ -54,11 +52,10 @@ fn beginning(text: &str) -> Cow<'_, str> {
 /// A rollback's text.
 pub(super) fn rollback(rollback: &Rollback) -> Option<Cow<'_, str>> {
     let text = rollback.text()?;
-    let secrets = match rollback.sql() {
-        Some(sql) => passwords(sql),
-        None => passwords_in_prose(text),
-    };
-    Some(withheld(text, &secrets))
+    Some(match rollback.sql() {
+        Some(sql) => withheld(text, &passwords(sql)),
+        None => prose_without_passwords(text),
+    })
 }
 
 /// A part of a script's text without the passwords of the whole.
@@ -81,19 +78,6 @@ pub fn part_without_passwords(script: &Script, bytes: Range<usize>) -> String {
 /// SQL without its passwords.
 pub fn without_passwords(text: &str) -> Cow<'_, str> {
     withheld(text, &passwords(text))
-}
-
-/// A text with these bytes of it withheld.
-fn withheld<'a>(text: &'a str, secrets: &[Range<usize>]) -> Cow<'a, str> {
-    let mut kept = Cow::Borrowed("");
-    let mut at = 0;
-    for secret in secrets {
-        kept += &text[at..secret.start];
-        kept += WITHHELD;
-        at = secret.end;
-    }
-    kept += &text[at..];
-    kept
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::api::conditions::truncate;
+use crate::script::prose_without_passwords;
 
 const TARGET: &str = "sqlx::postgres::notice";
 
@@ -58,7 +59,7 @@ impl<S: Subscriber> Layer<S> for Ear {
             if heard.len() < MOST {
                 let mut text = Message::default();
                 event.record(&mut text);
-                heard.push((severity, truncate(&text.0, LONGEST)));
+                heard.push((severity, truncate(&prose_without_passwords(&text.0), LONGEST)));
             }
         });
     }

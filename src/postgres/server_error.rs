@@ -1,15 +1,17 @@
-//! What the server said, without what it may not say: rows' values, and pieces of connection strings.
+//! What the server said, without what it may not say: rows' values, passwords, and pieces of connection strings.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use sqlx::postgres::{PgDatabaseError, PgErrorPosition};
 
-use super::sqlstate;
+use super::sqlstate::{self, SYNTAX_ERROR};
+use crate::script::{WITHHELD, names_password, prose_without_passwords};
 
 /// An error of the server's, as far as it may be shown.
 ///
-/// DETAIL of classes 22 and 23 and the MESSAGE of class 22 quote rows, and what libpq says of a connection string
-/// quotes that: they are dropped here, where the error comes in, so that nothing behind can show them.
+/// DETAIL of classes 22 and 23 and the MESSAGE of class 22 quote rows, and so does an error of syntax in a value; what libpq says of a
+/// connection string quotes that. All this is dropped here, where the error comes in, so that nothing behind can show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerError {
     pub sql_state: String,
@@ -28,18 +30,26 @@ impl ServerError {
     pub(super) fn new(error: &PgDatabaseError) -> Self {
         let class = error.code().get(..2).unwrap_or_default();
         let quotes_rows = matches!(class, "22" | "23");
-        let message = match sqlstate::data_exception(error.code()) {
-            Some(condition) => condition,
-            // In whatever language its message is.
-            None if error.routine() == Some("libpqrcv_check_conninfo") => "invalid connection string",
-            None => error.message(),
+        let told = |text: &str| prose_without_passwords(text).into_owned();
+        let quotes = match error.position() {
+            // A tsquery's, say, or that of a statement that was put together.
+            None => error.code() == SYNTAX_ERROR,
+            Some(PgErrorPosition::Internal { query, .. }) => error.code() == SYNTAX_ERROR && names_password(query),
+            Some(PgErrorPosition::Original(_)) => false,
         };
-        let message = message.to_owned();
+        let message = match sqlstate::data_exception(error.code()) {
+            Some(condition) => condition.to_owned(),
+            // In whatever language its message is.
+            None if error.routine() == Some("libpqrcv_check_conninfo") => "invalid connection string".to_owned(),
+            // A publisher's or another server's, of which a piece of a bad connection string may be the name.
+            None if quotes || class == "08" => told(&without_quoted(error.message())),
+            None => told(error.message()),
+        };
         Self {
             sql_state: error.code().to_owned(),
             message,
-            detail: error.detail().filter(|_| !quotes_rows).map(str::to_owned),
-            hint: error.hint().map(str::to_owned),
+            detail: error.detail().filter(|_| !quotes_rows).map(told),
+            hint: error.hint().map(told),
             constraint: error.constraint().map(str::to_owned),
             table: error.table().map(str::to_owned),
             position: match error.position() {
@@ -48,6 +58,29 @@ impl ServerError {
             },
             copy_line: error.r#where().and_then(copy_line),
         }
+    }
+
+    /// The message as it may be shown of this statement of a script: an error of syntax quotes what follows the word, where that is a
+    /// password without its quotes.
+    pub(super) fn message_about(&self, statement: &str) -> Cow<'_, str> {
+        match self.sql_state == SYNTAX_ERROR && names_password(statement) {
+            true => without_quoted(&self.message),
+            false => Cow::Borrowed(&self.message),
+        }
+    }
+}
+
+/// A message without what it quotes: from its first quotation mark to the last, be it in whatever language, since what stands between may
+/// have some too.
+fn without_quoted(message: &str) -> Cow<'_, str> {
+    const MARKS: &[char] =
+        &['"', '\'', '`', '«', '»', '‹', '›', '“', '”', '„', '‘', '’', '‚', '「', '」', '『', '』', '《', '》'];
+    match (message.find(MARKS), message.rfind(MARKS)) {
+        (Some(first), Some(last)) => {
+            let behind = message[last..].chars().next().map_or(last, |mark| last + mark.len_utf8());
+            Cow::Owned(format!("{}{WITHHELD}{}", &message[..first], &message[behind..]))
+        }
+        _ => Cow::Borrowed(message),
     }
 }
 
@@ -70,6 +103,20 @@ impl std::error::Error for ServerError {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_message_quotes_is_left_out_in_any_language() {
+        for (message, expected) in [
+            (r#"syntax error at or near "hun"ter2""#, "syntax error at or near ********"),
+            ("syntax error at or near \"“hunter2”\"", "syntax error at or near ********"),
+            ("Syntaxfehler bei »hunter2«", "Syntaxfehler bei ********"),
+            ("erreur de syntaxe sur ou près de « hunter2 »", "erreur de syntaxe sur ou près de ********"),
+            (r#"host name "hunter2" to address: not known"#, "host name ******** to address: not known"),
+            ("query has no destination for result data", "query has no destination for result data"),
+        ] {
+            assert_eq!(without_quoted(message), expected);
+        }
+    }
 
     #[test]
     fn the_line_of_copys_data_is_read_from_its_context() {

@@ -4,10 +4,11 @@ use std::ops::Range;
 
 use memchr::memmem;
 
+use super::password::prose_without_passwords;
 use super::position::Cursor;
 use super::unsupported::{Unsupported, UnsupportedKind};
 
-/// What a script says about itself in the comments before its first statement.
+/// What a script says about itself in the comments before its first statement. Without passwords: it is shown, and kept.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Header {
     /// `-- Migration:`
@@ -145,7 +146,7 @@ pub(super) fn header(text: &str, notes: &[Note]) -> (Header, Vec<Unsupported>) {
             }
         };
         if field.is_none() && !value.is_empty() {
-            *field = Some(value.to_owned());
+            *field = Some(prose_without_passwords(value).into_owned());
         }
     }
     (header, faults)

@@ -36,7 +36,7 @@ pub use effect::{Effect, LockMode, ScriptLock, TableLock, harmless_functions, st
 pub use history::{Digest, History, InvalidFile, SourceFile, decode};
 pub use outside::{IndexDefinition, Object, Outside, Settle};
 pub use parse::{Reread, Script};
-pub use password::{occurrences, passwords, passwords_in_prose};
+pub use password::{WITHHELD, names_password, occurrences, passwords, prose_without_passwords, withheld};
 pub use position::Position;
 pub use read::Mode;
 pub use rollback::Rollback;

@@ -4,6 +4,7 @@
 //! turn, a connection string, or prose, with quotes that are doubled or escaped however often: of a value in it, only the
 //! beginning is looked for, and all behind that counts as the value. Rather too much than too little.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use memchr::{memchr, memchr2_iter, memmem};
@@ -12,6 +13,9 @@ use super::lexer::{Kind, Lexer, Token};
 
 const WORD: &str = "password";
 
+/// What stands where a password was left out.
+pub const WITHHELD: &str = "********";
+
 /// How many bodies in one another are read as SQL; what lies deeper counts as any other string.
 const DEEPEST: u32 = 8;
 
@@ -19,14 +23,32 @@ const DEEPEST: u32 = 8;
 /// with `password=x`, and what stands before the `@` of a URI.
 pub fn passwords(text: &str) -> Vec<Range<usize>> {
     let mut found: Vec<_> = in_uris(text).collect();
-    if occurrences(text, WORD).next().is_some() {
+    if names_password(text) {
         in_sql(text, 0, DEEPEST, &mut found);
     }
     in_order(found)
 }
 
-/// The same of a text that is no SQL.
-pub fn passwords_in_prose(text: &str) -> Vec<Range<usize>> {
+/// A text with these bytes of it withheld.
+pub fn withheld<'a>(text: &'a str, secrets: &[Range<usize>]) -> Cow<'a, str> {
+    let mut kept = Cow::Borrowed("");
+    let mut at = 0;
+    for secret in secrets {
+        kept += &text[at..secret.start];
+        kept += WITHHELD;
+        at = secret.end;
+    }
+    kept += &text[at..];
+    kept
+}
+
+/// A text that is no SQL, without its passwords.
+pub fn prose_without_passwords(text: &str) -> Cow<'_, str> {
+    withheld(text, &passwords_in_prose(text))
+}
+
+/// The bytes of each password in a text that is no SQL.
+fn passwords_in_prose(text: &str) -> Vec<Range<usize>> {
     let value = in_prose(text).value.map(|start| start..text.len());
     in_order(in_uris(text).chain(value).collect())
 }
@@ -43,6 +65,11 @@ fn in_order(mut found: Vec<Range<usize>>) -> Vec<Range<usize>> {
         meet
     });
     found
+}
+
+/// Whether a text has the word for what is to be hidden.
+pub fn names_password(text: &str) -> bool {
+    occurrences(text, WORD).next().is_some()
 }
 
 /// Where a text has this word, in any case; it is in small letters of ASCII.

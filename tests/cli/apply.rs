@@ -232,6 +232,7 @@ async fn what_the_server_says_beside_its_answers_is_told_and_kept_with_the_run()
     let noisy = "CREATE TABLE a (id int);\nCREATE TABLE IF NOT EXISTS a (id int);\n\
                  DO $$ BEGIN RAISE WARNING 'mind the %', 'gap'; END $$;\nVACUUM a;";
     let outside = format!("-- belay: no-transaction\n{noisy}");
+    let outside = outside.replace("gap'; END", "gap'; RAISE WARNING 'was PASSWORD ''hunter2'''; END");
     let quiet = ("002_b.sql", "DO $$ BEGIN FOR i IN 1..300 LOOP RAISE NOTICE '%', i; END LOOP; END $$");
     let bench = Bench::new(&[("001_a.sql", &outside), quiet]).await;
     let said = bench.run(&["apply"]).is(0);
@@ -239,6 +240,11 @@ async fn what_the_server_says_beside_its_answers_is_told_and_kept_with_the_run()
     assert!(said.err.contains("001_a.sql: NOTICE: relation \"a\" already exists, skipping"), "{}", said.err);
     let kept = "SELECT jsonb_array_length(notices)::text || ' ' || (notices->0->>'severity') FROM belay.run";
     assert_eq!(bench.value(kept).await, "100 NOTICE");
+    let kept = bench.value("SELECT notices::text FROM belay.run").await;
+    assert!(
+        kept.contains("was PASSWORD ********") && !kept.contains("hunter2") && !said.err.contains("hunter2"),
+        "{kept}"
+    );
 
     let bench = Bench::new(&[("001_a.sql", &noisy.replace("VACUUM a;", ""))]).await;
     let document = bench.run(&["apply", "-o", "json"]).is(0).document();

@@ -107,6 +107,8 @@ async fn rows_values_show_in_no_error() {
         ("SELECT x::int FROM (VALUES ('hunter2')) v (x)", "22P02", "invalid text representation"),
         ("SELECT x::date FROM (VALUES ('hunter2')) v (x)", "22007", "invalid datetime format"),
         ("CREATE TABLE a (id varchar(3)); INSERT INTO a VALUES ('hunter2')", "22001", "string data, right truncation"),
+        ("SELECT to_tsquery(x) FROM (VALUES ('hunter2 4242')) v (x)", "42601", "syntax error in tsquery: ********"),
+        ("SELECT x::tsvector FROM (VALUES ('hunter2:4242x')) v (x)", "42601", "syntax error in tsvector: ********"),
     ] {
         let error = apply(&mut engine, &[("001_a.sql", text)]).await.unwrap_err();
         let failure = error.failure();
@@ -114,6 +116,38 @@ async fn rows_values_show_in_no_error() {
         assert!(failure.message.contains(says), "{}", failure.message);
         let all = format!("{failure:?} {error} {error:?}");
         assert!(!all.contains("hunter2") && !all.contains("4242"), "{all}");
+    }
+}
+
+#[tokio::test]
+async fn a_password_shows_in_no_error_however_badly_it_is_quoted() {
+    let database = Postgres::shared().superuser_database().await;
+    let mut engine = claimed(database.engine().await).await;
+    for (text, state, says) in [
+        ("ALTER ROLE x PASSWORD hunter2;", "42601", "syntax error at or near ********"),
+        ("ALTER ROLE x PASSWORD “hunter2”;", "42601", "syntax error at or near ********"),
+        ("ALTER ROLE x PASSWORD 'x'hunter2'';", "42601", "unrecognized role option ********"),
+        ("DO $$ BEGIN EXECUTE 'ALTER ROLE x PASSWORD hunter2'; END $$;", "42601", "syntax error at or near ********"),
+        (
+            "CREATE FUNCTION f(text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'ALTER ROLE x PASS' || 'WORD ' || $1; END $$;\n\
+             SELECT f('hunter2');",
+            "42601",
+            "syntax error at or near ********",
+        ),
+        ("COPY (SELECT 1) TO PROGRAM 'PGPASSWORD=hunter2 false';", "38000", "PGPASSWORD=********"),
+        (
+            "CREATE SUBSCRIPTION s CONNECTION 'postgres://u:hun@hunter2@127.0.0.1:1/d' PUBLICATION p WITH (create_slot = false);",
+            "08006",
+            "could not translate host name ******** to address",
+        ),
+        ("DO $$ BEGIN RAISE 'cannot set' USING HINT = 'try password=hunter2'; END $$;", "P0001", "cannot set"),
+    ] {
+        let error = apply(&mut engine, &[("001_a.sql", text)]).await.unwrap_err();
+        let failure = error.failure();
+        assert_eq!(failure.sql_state.as_deref(), Some(state), "{failure:?}");
+        assert!(failure.message.contains(says), "{}", failure.message);
+        let all = format!("{failure:?} {error}");
+        assert!(!all.contains("hunter2"), "{all}");
     }
 }
 

@@ -88,10 +88,17 @@ async fn the_ledger_keeps_no_password() {
     let database = Postgres::shared().database().await;
     database.admin(&format!("ALTER ROLE {} CREATEROLE", database.role)).await;
     let mut engine = claimed(database.engine().await).await;
-    let text = format!("CREATE ROLE {}_app LOGIN PASSWORD 'hunter2';", database.name);
+    let text = format!(
+        "-- Description: rotate the login's, PASSWORD 'hunter2'\n-- Author: Anna, postgres://anna:hunter2@h/d\n\
+         -- Date: password=hunter2\nCREATE ROLE {}_app LOGIN PASSWORD 'hunter2';",
+        database.name
+    );
     apply(&mut engine, &[("001_role.sql", &text)]).await.unwrap();
-    let kept = database.value("SELECT script FROM belay.history").await.unwrap();
-    assert_eq!(kept, text.replace("hunter2", "********"));
+    let kept = database.value("SELECT history::text FROM belay.history").await.unwrap();
+    assert!(kept.contains("CREATE ROLE") && !kept.contains("hunter2"), "{kept}");
+    let header = database.value("SELECT concat_ws(' | ', description, author, date) FROM belay.history").await.unwrap();
+    let expected = "rotate the login's, PASSWORD ******** | Anna, postgres://anna:********@h/d | password=********";
+    assert_eq!(header, expected);
 }
 
 #[tokio::test]
