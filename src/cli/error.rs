@@ -21,7 +21,9 @@ pub enum CliError {
         "{path} cannot be read as ConfigMaps: {why}. Give a folder of scripts, or what `kubectl get configmap -o yaml` prints."
     )]
     NotConfigMaps { path: String, why: String },
-    #[error("FOLDER looks like a URL. Give the database by the variable DATABASE_URL, or with --database-url.")]
+    #[error(
+        "FOLDER looks like a URL or a connection string. Give the database as a URL, by the variable DATABASE_URL or with --database-url."
+    )]
     UrlAsFolder,
     #[error("{0}")]
     NoName(String),

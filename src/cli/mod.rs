@@ -162,10 +162,10 @@ fn failed(format: Format, error: &CliError) -> Exit {
     error.exit()
 }
 
-/// Help, the version, or what is wrong with the arguments; without the URLs among them, which may hold passwords.
+/// Help, the version, or what is wrong with the arguments; without those among them that may hold passwords.
 fn usage(error: &clap::Error) -> Exit {
     let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
-    let secrets: Vec<String> = arguments.filter(|argument| argument.contains("://")).collect();
+    let secrets: Vec<String> = arguments.filter(|argument| source::connects(argument)).collect();
     if secrets.is_empty() || !error.use_stderr() {
         let _ = error.print();
     } else {
@@ -174,13 +174,10 @@ fn usage(error: &clap::Error) -> Exit {
     if error.use_stderr() { Exit::Usage } else { Exit::Done }
 }
 
-/// The text without these arguments, whole or behind their `=`.
+/// The text without these arguments, whole or behind the `=` of an option.
 fn redact(text: &str, secrets: &[String]) -> String {
     secrets.iter().fold(text.to_owned(), |text, secret| {
-        let value = match (secret.find('='), secret.find("://")) {
-            (Some(equals), Some(scheme)) if equals < scheme => &secret[equals + 1..],
-            _ => secret.as_str(),
-        };
+        let value = secret.split_once('=').filter(|_| secret.starts_with("--")).map_or(&**secret, |(_, value)| value);
         text.replace(value, "<URL>")
     })
 }
@@ -196,8 +193,9 @@ mod tests {
 
     #[test]
     fn no_url_is_repeated_to_a_terminal() {
-        let secrets = ["--databse-url=postgres://u:hunter2@h/d".to_owned(), "postgres://u:hunter2@h".to_owned()];
-        let text = redact("unexpected '--databse-url=postgres://u:hunter2@h/d' and 'postgres://u:hunter2@h'", &secrets);
-        assert!(!text.contains("hunter2"), "{text}");
+        let secrets = ["--databse-url=postgres://u:hunter2@h/d", "postgres://u:hunter2@h", "host=h password=hunter2"];
+        let text = format!("unexpected '{}' and '{}' and '{}'", secrets[0], secrets[1], secrets[2]);
+        let text = redact(&text, &secrets.map(str::to_owned));
+        assert_eq!(text, "unexpected '--databse-url=<URL>' and '<URL>' and '<URL>'");
     }
 }

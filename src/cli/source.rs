@@ -94,9 +94,13 @@ pub fn files(path: &Path, layout: Layout) -> Result<Vec<(String, Content)>, CliE
     }
 }
 
-/// A URL in the wrong place may carry a password: it is not repeated.
+/// Whether it is a URL or a connection string, which may carry a password: in the wrong place, it is not repeated.
+pub fn connects(argument: &str) -> bool {
+    argument.contains("://") || argument.to_ascii_lowercase().contains("password=")
+}
+
 fn refuse_url(path: &Path) -> Result<(), CliError> {
-    match path.to_str().is_some_and(|text| text.contains("://")) {
+    match connects(&path.to_string_lossy()) {
         true => Err(CliError::UrlAsFolder),
         false => Ok(()),
     }

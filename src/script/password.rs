@@ -85,10 +85,29 @@ fn in_uris(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
     const SLASHES: &str = "://";
     memmem::find_iter(text.as_bytes(), SLASHES).filter_map(move |at| {
         let start = at + SLASHES.len();
-        let authority = text[start..].split(|char: char| char == '/' || char.is_whitespace()).next()?;
+        let mut authority = text[start..].split(|char: char| char == '/' || char.is_whitespace()).next()?;
+        if !authority.contains('@') && (text[..at].ends_with("postgres") || text[..at].ends_with("postgresql")) {
+            authority = with_blanks(&text[start..]);
+        }
         let (colon, at) = (authority.find(':')?, authority.rfind('@')?);
         (colon < at).then_some(start + colon + 1..start + at)
     })
+}
+
+/// What may be the authority of a URI whose password has blanks, or that goes on in a string on the next line.
+fn with_blanks(text: &str) -> &str {
+    let mut at = 0;
+    while let Some(end) = text[at..].find(['/', '\'', '\n']).map(|end| at + end) {
+        let behind = &text[end + 1..];
+        let blank = behind.len() - behind.trim_start().len();
+        let goes_on =
+            text[end..].starts_with('\'') && behind[..blank].contains('\n') && behind[blank..].starts_with('\'');
+        if !goes_on {
+            return &text[..end];
+        }
+        at = end + 1 + blank + 1;
+    }
+    text
 }
 
 /// Where they are behind the word in SQL that begins at byte `at` of the whole text.
@@ -97,8 +116,11 @@ fn in_sql(text: &str, at: usize, deeper: u32, found: &mut Vec<Range<usize>>) {
     let mut value: Option<(usize, bool)> = None;
     // In parentheses of this depth, up to the end of the statement, strings are parts that a value is made of.
     let mut parts: Option<u32> = None;
+    // In parentheses of this depth a variable or a column is declared that is called by the word.
+    let mut declared: Option<u32> = None;
     let mut depth = 0u32;
     let mut before = ["", ""];
+    let mut is_setting = false;
     let mut lexer = Lexer::new(text);
     while let Some(mut token) = lexer.next() {
         if token.kind == Kind::Backslash {
@@ -120,8 +142,13 @@ fn in_sql(text: &str, at: usize, deeper: u32, found: &mut Vec<Range<usize>>) {
             Kind::CloseParen => {
                 depth = depth.saturating_sub(1);
                 parts = parts.filter(|of| depth >= *of);
+                declared = declared.filter(|of| depth >= *of);
             }
-            Kind::Semicolon => parts = None,
+            Kind::Semicolon => (parts, declared) = (None, None),
+            Kind::Word if declared.is_some() && NO_DECLARATION.iter().any(|word| source.eq_ignore_ascii_case(word)) => {
+                declared = None
+            }
+            Kind::Other if source == "," => declared = declared.filter(|of| depth > *of),
             _ => {}
         }
         let expected = value.filter(|(from, _)| token.start >= *from);
@@ -136,15 +163,26 @@ fn in_sql(text: &str, at: usize, deeper: u32, found: &mut Vec<Range<usize>>) {
             found.extend(prose.value.map(|start| at + inside.start + start..at + inside.end));
             value = prose.value.map(|_| (token.end, false));
             parts = parts.or(prose.has_parts.then_some(depth));
-        } else if expected.is_some() {
+        } else if expected.is_some() && source != "|" {
             value = None;
         }
-        if (token.kind == Kind::Word || in_quotes) && is_word(source) {
-            let behind = behind(&text[token.end..]);
-            let next = token.end + behind.at;
-            match behind.assigned && is_call(&text[next..]) {
+        let next = match () {
+            () if (token.kind == Kind::Word || in_quotes) && is_word(source) => {
+                let behind = behind(&text[token.end..]);
+                declared = (!behind.assigned && behind.kind == Some(Kind::Word)).then_some(depth);
+                Some((token.end + behind.at, behind.assigned))
+            }
+            () if source == "," && is_setting || declared.is_some() && gives_value(source, before[1]) => {
+                declared = None;
+                Some((token.end + behind(&text[token.end..]).at, true))
+            }
+            () => None,
+        };
+        is_setting = names_setting(before, &text[inside]);
+        if let Some((next, assigned)) = next {
+            match assigned && is_call(&text[next..]) {
                 true => parts = Some(parts.map_or(depth + 1, |of| of.min(depth + 1))),
-                false => value = Some((next, behind.assigned)),
+                false => value = Some((next, assigned)),
             }
         }
         before = [before[1], source];
@@ -170,6 +208,19 @@ fn inside(text: &str, token: Token) -> Range<usize> {
 fn is_body(source: &str, before: [&str; 2]) -> bool {
     let is = |token: &str, word: &str| token.eq_ignore_ascii_case(word);
     source.starts_with('$') && (is(before[1], "AS") || is(before[1], "DO") || is(before[0], "LANGUAGE"))
+}
+
+/// What stands behind a column in a query, and in no declaration of one before its value.
+const NO_DECLARATION: &[&str] = &["AS", "FROM", "IS", "THEN"];
+
+/// Whether what is declared is given a value here: `:=`, DEFAULT.
+fn gives_value(source: &str, before: &str) -> bool {
+    source == "=" && before == ":" || source.eq_ignore_ascii_case("DEFAULT")
+}
+
+/// Whether a string is the name of a setting that set_config() sets.
+fn names_setting(before: [&str; 2], name: &str) -> bool {
+    before[0].eq_ignore_ascii_case("set_config") && before[1] == "(" && is_word(name)
 }
 
 /// Whether a name is, or ends in, the word.
@@ -202,12 +253,19 @@ fn behind(text: &str) -> Behind {
             (Kind::Equals, _) => assigned = true,
             (Kind::Other, ":") if next == Some(&b'=') => {}
             (Kind::Other, ">") if assigned => {}
+            (Kind::Word, word) if word.eq_ignore_ascii_case("TO") && is_quoted(&text[token.end..]) => {}
             // White space in a string with escapes.
             (Kind::Backslash, _) if matches!(next, Some(b'n' | b'r' | b't')) => lexer.seek(token.end + 1),
             (kind, _) => return Behind { at: token.start, assigned, kind: Some(kind) },
         }
     }
     Behind { at: text.len(), assigned, kind: None }
+}
+
+/// Whether the next token is in quotes.
+fn is_quoted(text: &str) -> bool {
+    let next = Lexer::new(text).find(|token| token.kind != Kind::Space);
+    next.is_some_and(|token| matches!(token.kind, Kind::Text | Kind::Backslash))
 }
 
 /// What a string or a comment has.
@@ -304,6 +362,22 @@ mod tests {
             "COMMENT ON COLUMN t.a IS 'the password'; ALTER ROLE x PASSWORD 'hunter2'",
             "ALTER ROLE x PASSWORD U&'hunter2'",
             "ALTER ROLE x PASSWORD 'hunter2",
+            // URIs that go on, or have blanks.
+            "SELECT dblink('postgres://u:hun'\n  'hunter2@h/d')",
+            "SELECT dblink('postgres://u'\n':hunter2@h/d')",
+            "SELECT dblink('postgresql://u:my hunter2@h/d')",
+            // Settings, variables, columns.
+            "SET app.password TO 'hunter2'",
+            "ALTER ROLE r SET app.password TO 'hunter2'",
+            "DO $$ BEGIN EXECUTE 'ALTER ROLE r SET app.password TO ''hunter2'''; END $$",
+            "SELECT set_config('app.password','hunter2', false)",
+            "SELECT pg_catalog.set_config( 'app.password' , lower('hunter2'), false)",
+            "DO $$ DECLARE v_password text := 'hunter2'; BEGIN END $$",
+            "DO $$ DECLARE v_password CONSTANT varchar(20) NOT NULL DEFAULT lower('hunter2'); BEGIN END $$",
+            "CREATE TABLE t (id int, password varchar(10) NOT NULL DEFAULT 'hunter2', b text)",
+            "ALTER TABLE t ALTER COLUMN password SET DEFAULT 'hunter2'",
+            "CREATE FUNCTION f(a_password text DEFAULT 'hunter2') RETURNS int LANGUAGE sql AS 'SELECT 1'",
+            "UPDATE t SET password = 'x' || 'hunter2' || 'hunter2'",
             // Comments between the word and its value, and those that have both.
             "ALTER ROLE x /* a */ PASSWORD /* b */ 'hunter2'",
             "ALTER ROLE x PASSWORD\n-- it's the value\n'hunter2'",
@@ -365,6 +439,11 @@ mod tests {
              EXECUTE format('ALTER ROLE %I PASSWORD %L', NEW.name, NEW.password); RETURN NEW; END $$;\n\
              COMMENT ON FUNCTION f() IS 'x'",
             "SET password_encryption = 'scram-sha-256'",
+            "SELECT 'postgres://h:5432', 'a@b'; SELECT 'postgres://h:5432/d', 'a b@c'",
+            "CREATE TABLE t (password text, kind text DEFAULT 'a'); ALTER TABLE t ALTER kind SET DEFAULT 'b'",
+            "DO $$ DECLARE v_password text; kind text := 'a'; BEGIN IF password IS NULL THEN kind := 'b'; END IF; END $$",
+            "GRANT SELECT ON password TO x; COMMENT ON TABLE x IS 'Reset your password to something better'",
+            "SELECT set_config('app.name', 'a', false), f('password', 'b')",
             r#"INSERT INTO t VALUES ('{"password": {"type": "string"}}', 'x')"#,
         ] {
             assert_eq!(without(sql, &passwords(sql)), sql);

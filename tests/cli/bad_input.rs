@@ -204,6 +204,10 @@ fn no_mistake_in_the_arguments_repeats_a_url() {
         vec!["plan", "--database-url", "mysql://u:hunter2@h/d"],
         vec!["plan", "--database-url", "postgres://u:hunter2@h:port/d"],
         vec![url],
+        vec!["status", "host=h password=hunter2"],
+        vec!["status", "migrations", "host=h password=hunter2"],
+        vec!["plan", "PGPASSWORD=hunter2"],
+        vec!["plan", "--databse-url=host=h password=hunter2"],
     ] {
         let said = crate::bench::Said::of(belay(&arguments).output().unwrap());
         assert!(matches!(said.code, Some(1 | 2)), "{arguments:?}: {said:?}");
