@@ -287,6 +287,9 @@ fn told_failure(error: &ApplyError, planned: &Plan, place: &str) -> String {
         ApplyError::Script(_) if error.reason() == Reason::InDoubt => {
             "Settle it as the message says, and run the same command again."
         }
+        ApplyError::Script(_) if failure.sql_state.as_deref() == Some("42501") => {
+            "Grant the role that right, or correct the script, and run the same command again."
+        }
         ApplyError::Script(_) => "Correct the script, and run the same command again.",
         ApplyError::Locks(_) => {
             "End the sessions that hold the locks, or wait for them, and run the same command again."

@@ -13,7 +13,7 @@ use crate::source::SourceError;
 /// Why a command did not do what it was asked to. Every message says what to do next; none holds a credential.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
-    #[error("{}.", capital(&.0.to_string()))]
+    #[error("{0}.")]
     Source(#[from] SourceError),
     #[error("{}", invalid_source(place, faults))]
     InvalidSource { place: String, faults: Vec<InvalidFile> },

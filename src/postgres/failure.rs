@@ -54,7 +54,8 @@ impl Engine {
 
     async fn failure(&mut self, task: &Task<'_>, stop: &Stop, reason: Reason) -> Failure {
         let left = self.left(task, stop.script).await;
-        failure(task, stop, reason, &left)
+        let role = self.target.role.as_deref().unwrap_or(self.target.user());
+        failure(task, stop, role, reason, &left)
     }
 
     /// What is in the database of a script that stopped: a sentence.
@@ -89,7 +90,7 @@ impl Engine {
 }
 
 /// What stopped a transaction, in the server's words, with its place.
-fn failure(task: &Task<'_>, stop: &Stop, reason: Reason, left: &str) -> Failure {
+fn failure(task: &Task<'_>, stop: &Stop, role: &str, reason: Reason, left: &str) -> Failure {
     let script = &task.scripts[stop.script];
     let (mut line, mut column, mut number, mut command) = (None, None, None, None);
     let mut said = Cow::Borrowed(stop.error.message.as_str());
@@ -128,16 +129,22 @@ fn failure(task: &Task<'_>, stop: &Stop, reason: Reason, left: &str) -> Failure 
     let clash = matches!(&*stop.error.sql_state, "55006" | "55P04");
     let advice = match task.mode {
         TransactionMode::AllPending if clash && task.total > 1 => {
-            " They clash within one transaction: set spec.transaction to PerScript."
+            " They clash within one transaction: set spec.transaction to PerScript (--transaction \
+             per-script)."
         }
         _ => "",
+    };
+    let whom = match &*stop.error.sql_state {
+        // insufficient_privilege
+        "42501" => format!(", as the role {role:?}"),
+        _ => String::new(),
     };
     let at_the_end = matches!(stop.place, StopPlace::Constraints | StopPlace::Commit);
     let file = (!at_the_end || task.scripts.len() == 1).then(|| script.file_name.clone());
     let which = file.clone().unwrap_or_else(|| format!("One of the {} scripts", task.scripts.len()));
     Failure {
         reason: reason.as_str().to_owned(),
-        message: format!("{which}{place}: {said} (SQLSTATE {}){tries}. {left}{advice}", stop.error.sql_state),
+        message: format!("{which}{place}: {said} (SQLSTATE {}){whom}{tries}. {left}{advice}", stop.error.sql_state),
         sql_state: Some(stop.error.sql_state.clone()),
         script: file,
         line,

@@ -1,5 +1,7 @@
 //! The rule for file names, and what a near miss should have been.
 
+use std::collections::HashSet;
+
 use super::Version;
 
 /// What a file is by its name.
@@ -10,8 +12,11 @@ pub(super) enum FileName {
     Down(Parts),
     /// Not a script, and not meant to be one.
     Ignored,
-    /// Meant to be a script, and named wrongly; with what is wrong and a name that would do.
-    Wrong(String),
+    /// Meant to be a script, and named wrongly.
+    Wrong {
+        why: String,
+        better: String,
+    },
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -34,7 +39,7 @@ pub(super) fn read(name: &str) -> FileName {
         return FileName::Ignored;
     }
     if ending != ".sql" {
-        return FileName::Wrong(format!("{ending} must be written .sql; call it {}", suggestion(stem)));
+        return FileName::Wrong { why: format!("{ending} must be written .sql"), better: suggestion(stem) };
     }
     let (parts, file): (_, fn(Parts) -> FileName) = match stem.strip_suffix(DOWN) {
         Some(stem) => (stem, FileName::Down),
@@ -42,7 +47,7 @@ pub(super) fn read(name: &str) -> FileName {
     };
     match split(parts) {
         Ok(parts) => file(parts),
-        Err(why) => FileName::Wrong(format!("{why}; call it {}", suggestion(stem))),
+        Err(why) => FileName::Wrong { why: why.to_owned(), better: suggestion(stem) },
     }
 }
 
@@ -98,6 +103,32 @@ fn suggestion(stem: &str) -> String {
     format!("{version}_{description}{ending}")
 }
 
+/// The names that a source has, so that none of them is suggested for another file.
+pub(super) struct Names(HashSet<(Version, bool)>);
+
+impl Names {
+    pub fn of<'a>(names: impl Iterator<Item = &'a str>) -> Self {
+        Self(names.filter_map(key).collect())
+    }
+
+    /// What is wrong with a name, and what to call the file, if no other one is called so.
+    pub fn advice(&mut self, why: &str, better: &str) -> String {
+        match key(better).is_some_and(|key| self.0.insert(key)) {
+            true => format!("{why}; call it {better}"),
+            false => why.to_owned(),
+        }
+    }
+}
+
+/// What no two files may have: a version, of a script or of a rollback.
+fn key(name: &str) -> Option<(Version, bool)> {
+    match read(name) {
+        FileName::Script(parts) => Some((parts.version, false)),
+        FileName::Down(parts) => Some((parts.version, true)),
+        _ => None,
+    }
+}
+
 impl Parts {
     /// The description as people read it.
     pub fn spoken(&self) -> String {
@@ -148,8 +179,8 @@ mod tests {
             ("１_x.sql", "001_x.sql"),
             ("001_x\n.sql", "001_x.sql"),
         ] {
-            let FileName::Wrong(why) = read(name) else { panic!("{name}: {:?}", read(name)) };
-            assert!(why.ends_with(&format!("; call it {better}")), "{name}: {why}");
+            let FileName::Wrong { better: suggested, .. } = read(name) else { panic!("{name}: {:?}", read(name)) };
+            assert_eq!(suggested, better, "{name}");
             assert!(matches!(read(better), FileName::Script(_) | FileName::Down(_)), "{better}");
         }
     }
@@ -164,6 +195,6 @@ mod tests {
     #[test]
     fn a_version_too_long_is_refused_with_a_shorter_one() {
         assert!(matches!(read(&format!("{}_x.sql", "1".repeat(100))), FileName::Script(_)));
-        assert!(matches!(read(&format!("{}_x.sql", "1".repeat(101))), FileName::Wrong(_)));
+        assert!(matches!(read(&format!("{}_x.sql", "1".repeat(101))), FileName::Wrong { .. }));
     }
 }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use super::checksum::Hasher;
 use super::content::{Content, Elsewhere};
-use super::file_name::{self, FileName};
+use super::file_name::{self, FileName, Names};
 use super::position::Cursor;
 use super::rollback;
 use super::unsupported::Unsupported;
@@ -111,11 +111,13 @@ impl History {
         let mut files: Vec<(String, Content)> =
             files.into_iter().map(|(name, content)| (name, content.into())).collect();
         files.sort_by(|a, b| a.0.cmp(&b.0));
-        read_ahead(files, |files| Self::from_taken(files, unsupported))
+        let names = Names::of(files.iter().map(|(name, _)| name.as_str()));
+        read_ahead(files, |files| Self::from_taken(files, names, unsupported))
     }
 
     fn from_taken(
         files: impl Iterator<Item = (String, Taken)>,
+        mut all: Names,
         unsupported: impl Fn(&str) -> Option<Unsupported>,
     ) -> Result<Self, Vec<InvalidFile>> {
         let mut digest = Digest::default();
@@ -130,7 +132,8 @@ impl History {
                     reader.ignored.push(name);
                     continue;
                 }
-                FileName::Wrong(why) => {
+                FileName::Wrong { why, better } => {
+                    let why = all.advice(&why, &better);
                     reader.faults.push(InvalidFile::Name { file: name, why });
                     continue;
                 }

@@ -1,4 +1,5 @@
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs::Metadata;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
@@ -8,7 +9,8 @@ use super::SourceError;
 use crate::script::{Content, Elsewhere};
 
 /// The files of a local folder whose names end in `.sql`, in any case, with where their bytes are, in the order of their
-/// names. Subfolders are not entered. Links are followed: a mounted ConfigMap is made of them.
+/// names. Subfolders are not entered. Links are followed: a mounted ConfigMap is made of them. What is hidden by a dot is passed over, as
+/// `*.sql` does: editors leave such files beside the one that they have open.
 pub fn read(path: &Path) -> Result<Vec<(String, Content)>, SourceError> {
     let shown = || path.display().to_string();
     let unreadable = |path: &Path, error| SourceError::Unreadable { path: path.display().to_string(), error };
@@ -21,22 +23,40 @@ pub fn read(path: &Path) -> Result<Vec<(String, Content)>, SourceError> {
     for entry in entries {
         let entry = entry.map_err(|error| unreadable(path, error))?;
         let file = entry.path();
-        if !file.as_os_str().to_ascii_lowercase().as_encoded_bytes().ends_with(b".sql") {
+        if is_hidden(&entry.file_name()) || !file.as_os_str().to_ascii_lowercase().as_encoded_bytes().ends_with(b".sql")
+        {
             continue;
         }
         let Ok(name) = entry.file_name().into_string() else {
             return Err(SourceError::NameNotUtf8 { path: file.display().to_string() });
         };
         // A link is followed, which costs a look at the file.
-        let plain = entry.file_type().is_ok_and(|kind| kind.is_file());
-        if !plain && !std::fs::metadata(&file).map_err(|error| unreadable(&file, error))?.is_file() {
-            return Err(SourceError::NotAFile { path: file.display().to_string() });
+        if !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            let (kind, path) = (look_at(&file)?.file_type(), file.display().to_string());
+            match () {
+                () if kind.is_file() => {}
+                () if kind.is_dir() => return Err(SourceError::FolderAsScript { path }),
+                () => return Err(SourceError::NotAFile { path }),
+            }
         }
         let content = Elsewhere::new(move || std::fs::read(&file).map_err(|error| error.to_string()));
         files.push((name, Content::Elsewhere(content)));
     }
     files.sort_by(|(a, _), (b, _)| a.cmp(b));
     Ok(files)
+}
+
+fn is_hidden(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".")
+}
+
+/// What is at a path, or where the link there leads.
+fn look_at(path: &Path) -> Result<Metadata, SourceError> {
+    let shown = || path.display().to_string();
+    std::fs::metadata(path).map_err(|error| match error.kind() == ErrorKind::NotFound && path.is_symlink() {
+        true => SourceError::DanglingLink { path: shown() },
+        false => SourceError::Unreadable { path: shown(), error },
+    })
 }
 
 /// What a layout of another tool may care about, by the end of the name; the rest of a folder is not read.
@@ -55,7 +75,7 @@ pub enum Depth {
 }
 
 /// The files of a local folder and of the folders below it, as `<folder>/<file>`, that a layout of another tool may care
-/// about. Folders whose names begin with a dot are not entered: a mounted ConfigMap has such.
+/// about. Folders whose names begin with a dot are not entered, as a mounted ConfigMap has such, and such files are passed over.
 ///
 /// # Errors
 /// When the folder, or a file in it, cannot be read.
@@ -66,11 +86,12 @@ pub fn read_with_folders(path: &Path, depth: Depth) -> Result<Vec<(String, Conte
     let mut entered: HashSet<_> = std::fs::metadata(path).map(identity).into_iter().collect();
     while let Some((before, folder)) = folders.pop() {
         for (name, entry) in entries(&folder)? {
+            let hidden = name.starts_with('.');
             let below = std::fs::metadata(&entry).ok().filter(Metadata::is_dir);
             let full = format!("{before}{name}");
             match below.map(|below| entered.insert(identity(below))) {
+                _ if hidden => {}
                 None => files.extend(one(full, &entry)?),
-                Some(_) if name.starts_with('.') => {}
                 Some(first) if before.is_empty() || depth == Depth::All && first => {
                     folders.push((format!("{full}/"), entry));
                 }
@@ -113,7 +134,7 @@ fn one(name: String, path: &Path) -> Result<Option<(String, Content)>, SourceErr
     let unreadable = |error| SourceError::Unreadable { path: path.display().to_string(), error };
     let matters = ENDINGS.iter().any(|ending| lower.ends_with(ending))
         || DIRECTIONS.iter().any(|direction| lower.contains(direction));
-    if !matters || !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+    if !matters || !look_at(path)?.is_file() {
         return Ok(None);
     }
     Ok(Some((name, Content::Here(std::fs::read(path).map_err(unreadable)?))))
@@ -200,7 +221,25 @@ mod tests {
         assert!(matches!(read(&folder.0.join("a.txt")), Err(SourceError::NotAFolder { .. })));
         std::fs::create_dir(folder.0.join("001_a.sql")).unwrap();
         let error = read(&folder.0).unwrap_err();
-        assert!(matches!(error, SourceError::NotAFile { .. }));
+        assert!(matches!(error, SourceError::FolderAsScript { .. }));
         assert!(error.to_string().contains("001_a.sql"));
+    }
+
+    #[test]
+    fn a_link_to_nothing_and_a_socket_are_told_as_what_they_are_and_hidden_files_are_passed_over() {
+        let folder = Folder::new("odd");
+        folder.write("001_a.sql", "a");
+        folder.write("._001_a.sql", "an attribute");
+        std::os::unix::fs::symlink("anna@host.1234", folder.0.join(".#001_a.sql")).unwrap();
+        assert_eq!(read(&folder.0).unwrap().len(), 1);
+        assert_eq!(read_with_folders(&folder.0, Depth::All).unwrap().len(), 1);
+
+        std::os::unix::fs::symlink("nowhere", folder.0.join("002_b.sql")).unwrap();
+        assert!(matches!(read(&folder.0), Err(SourceError::DanglingLink { .. })));
+        assert!(matches!(read_with_folders(&folder.0, Depth::All), Err(SourceError::DanglingLink { .. })));
+        std::fs::remove_file(folder.0.join("002_b.sql")).unwrap();
+
+        let _socket = std::os::unix::net::UnixListener::bind(folder.0.join("002_b.sql")).unwrap();
+        assert!(matches!(read(&folder.0), Err(SourceError::NotAFile { .. })));
     }
 }

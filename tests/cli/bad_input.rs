@@ -254,3 +254,29 @@ async fn a_port_or_an_sslmode_in_a_variable_that_is_none_is_refused_as_psql_does
         assert!(said.err.contains(&format!("the variable {variable} is not usable")), "{said:?}");
     }
 }
+
+#[tokio::test]
+async fn a_folder_that_is_called_like_a_script_is_named_as_it_is() {
+    let bench = Bench::new(SHOP).await;
+    std::fs::create_dir(bench.folder.script("004_x.sql")).unwrap();
+    bench.refuses(&["plan"], "SourceNotFound", &["belay: migrations/004_x.sql: a folder can't be a script"]);
+}
+
+#[tokio::test]
+async fn a_right_that_a_script_lacks_is_told_with_whose_it_is() {
+    let bench = Bench::new(&[("001_a.sql", "CREATE TABLE a (id int);\nINSERT INTO vault VALUES (1);")]).await;
+    bench.database.admin("CREATE TABLE vault (id int)").await;
+    let said = bench.run(&["apply", "--baseline", "0"]).is(1);
+    let role = format!("as the role {:?}. Nothing of 001 is applied.", bench.database.role);
+    assert!(said.err.contains(&role) && said.err.contains("Grant the role that right"), "{}", said.err);
+}
+
+#[tokio::test]
+async fn scripts_that_clash_in_one_transaction_are_told_the_argument_that_parts_them() {
+    let bench = Bench::new(&[("001_a.sql", "CREATE TYPE c AS ENUM ('a');")]).await;
+    bench.run(&["apply"]).is(0);
+    bench.folder.write("002_b.sql", "ALTER TYPE c ADD VALUE 'b';");
+    bench.folder.write("003_c.sql", "SELECT 'b'::c;");
+    let said = bench.run(&["apply", "--transaction", "all-pending"]).is(1);
+    assert!(said.err.contains("--transaction per-script"), "{}", said.err);
+}

@@ -284,6 +284,10 @@ fn kept_in(o: &Observed) -> String {
 fn next(o: &Observed, failure: &Failure) -> String {
     use crate::api::Reason;
     match failure.reason.parse() {
+        Ok(Reason::ScriptFailed) if failure.sql_state.as_deref() == Some("42501") => format!(
+            "Grant the role that right, and set belay.dev/requestedAt to try again; or correct the script in {}, and Belay goes on by itself.",
+            source_of(o)
+        ),
         Ok(Reason::ScriptFailed) => format!("Correct the script in {}, and Belay goes on by itself.", source_of(o)),
         Ok(reason) => Reason::next_step(reason).to_owned(),
         Err(()) => String::new(),

@@ -55,6 +55,18 @@ fn every_fault_is_told_by_file_and_not_only_the_first() {
 }
 
 #[test]
+fn no_name_is_suggested_whose_version_another_file_has() {
+    let told =
+        |files: &[(&str, &[u8])]| faults(files).iter().map(|fault| fault.contains("call it")).collect::<Vec<_>>();
+    assert_eq!(told(&[("001_x.sql", SQL), ("001-x.sql", SQL), ("y.sql", SQL)]), [false, false]);
+    assert_eq!(told(&[("1_x.sql", SQL), ("._001_x.sql", SQL)]), [false]);
+    // Nor the same one twice.
+    assert_eq!(told(&[("a.sql", SQL), ("b.sql", SQL)]), [true, false]);
+    // A rollback has the version of its script.
+    assert_eq!(told(&[("001_x.sql", SQL), ("001-x.down.sql", SQL)]), [true]);
+}
+
+#[test]
 fn the_same_name_from_two_places_is_refused() {
     assert_eq!(
         faults(&[("001_a.sql", SQL), ("001_a.sql", b"select 2;")]),
