@@ -139,6 +139,16 @@ mod tests {
     }
 
     #[test]
+    fn a_uri_in_the_place_of_a_part_is_refused_and_not_shown() {
+        for key in ["host", "dbname"] {
+            let mut secret = keys(&[("host", "h"), ("dbname", "d"), ("user", "u")]);
+            secret.insert(key.to_owned(), b"postgres://u:hunter2@h/d".to_vec());
+            let error = Target::from_secret(&secret, &Overrides::default()).unwrap_err().to_string();
+            assert!(error.contains("it is a URI") && !error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
     fn overrides_win_over_the_uri_and_the_uri_over_the_keys() {
         let secret = keys(&[("uri", "postgres://u:p@a:1/x?sslmode=disable"), ("host", "b"), ("port", "2")]);
         let overrides = Overrides { port: Some(3), ssl_mode: Some(SslMode::Require), ..Overrides::default() };

@@ -267,6 +267,13 @@ impl Target {
         let dbname = parts
             .dbname
             .ok_or(missing("database name", "give the Secret a key uri or dbname, or set spec.connection.dbname"))?;
+        // They are shown, and a URI may hold a password.
+        for (key, part) in [("host", &host), ("database name", &dbname)] {
+            if part.contains("://") {
+                let why = "it is a URI. Give that as the key uri, as --database-url, or in parts";
+                return Err(TargetError::Invalid { key: format!("the {key}"), why });
+            }
+        }
         let user = parts.user.ok_or(missing("user", "give the Secret a key uri, user or username"))?;
         let port = parts.port.unwrap_or(5432);
         let mut options = base
