@@ -84,8 +84,8 @@ pub(super) fn parse(name: &str, text: &str) -> Result<Parts, TargetError> {
             }
             "role" => parts.role_in_uri = Some(called()),
             "options" => {
-                let why = "Belay takes none from a URI. Take it out, and set spec.searchPath and spec.role (--search-path, \
-                           --role) if it did";
+                let why = "Belay takes none from a URI. Take it out, and set spec.searchPath or spec.role (--search-path, \
+                           --role) in its place";
                 return Err(TargetError::Invalid { key: called(), why });
             }
             "service" => {

@@ -270,13 +270,3 @@ async fn a_right_that_a_script_lacks_is_told_with_whose_it_is() {
     let role = format!("as the role {:?}. Nothing of 001 is applied.", bench.database.role);
     assert!(said.err.contains(&role) && said.err.contains("Grant the role that right"), "{}", said.err);
 }
-
-#[tokio::test]
-async fn scripts_that_clash_in_one_transaction_are_told_the_argument_that_parts_them() {
-    let bench = Bench::new(&[("001_a.sql", "CREATE TYPE c AS ENUM ('a');")]).await;
-    bench.run(&["apply"]).is(0);
-    bench.folder.write("002_b.sql", "ALTER TYPE c ADD VALUE 'b';");
-    bench.folder.write("003_c.sql", "SELECT 'b'::c;");
-    let said = bench.run(&["apply", "--transaction", "all-pending"]).is(1);
-    assert!(said.err.contains("--transaction per-script"), "{}", said.err);
-}

@@ -261,7 +261,7 @@ async fn scripts_that_clash_in_one_transaction_come_with_the_advice_to_part_them
     let files = [("002_b.sql", "ALTER TYPE mood ADD VALUE 'sad'"), ("003_c.sql", "SELECT 'sad'::mood")];
     let error = apply_as(&mut engine, &files, TransactionMode::AllPending).await.unwrap_err();
     assert_eq!(error.failure().sql_state.as_deref(), Some("55P04"));
-    assert!(error.to_string().ends_with("set spec.transaction to PerScript."), "{error}");
+    assert!(error.to_string().ends_with("PerScript (--transaction per-script)."), "{error}");
     apply(&mut engine, &files).await.unwrap();
     assert_eq!(history(&database).await, "001 002 003");
 }
