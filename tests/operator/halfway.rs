@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::shop::{Shop, ready};
+use crate::shop::{SOON, Shop, ready};
 use crate::support::postgres::Postgres;
 
 /// Commits a part of itself, and then stays at it for as long as there is nothing in `go`.
@@ -80,9 +80,12 @@ async fn after_a_run_whose_server_is_gone_only_what_was_read_back_is_told() {
     shop.migrate(&scripts).await;
     shop.until("select count(*)::text from pg_stat_activity where wait_event = 'PgSleep'", "1").await;
     server.stop_immediately();
-    let status = shop.reason("ConnectionLost").await;
-    says(&status, &["could not be read back; before it the database was before its first script"]);
-    assert_eq!((&status["history"][0]["outcome"], status["history"][0].get("to")), (&json!("ConnectionLost"), None));
+    let ended = async || shop.status().await["history"].get(0).map(|_| ());
+    shop.namespace.wait_for("the run's end", SOON, ended).await;
+    let status = shop.reason("ConnectionFailed").await;
+    let last = &status["history"][0];
+    assert_eq!((&last["outcome"], last.get("to"), status.get("version")), (&json!("ConnectionFailed"), None, None));
+    assert!(!message(&status).contains("Nothing was run."), "{}", message(&status));
 
     server.start_again();
     let quick = [scripts[0], ("002_b.sql", "create table b (n int)")];

@@ -2,7 +2,7 @@
 
 use super::observe::Observed;
 use super::view::{About, Activity, Doing, Inspection, Place, View};
-use crate::api::{BackupWhen, Failure, PostgresBackup, Verified, conditions};
+use crate::api::{BackupWhen, Failure, PostgresBackup, Reason, Verified, conditions};
 use crate::backup::is_taken;
 use crate::plan::Plan;
 use crate::postgres::Identity;
@@ -55,7 +55,12 @@ pub fn left(o: &Observed) -> String {
     let nowhere = o.version().is_none() && begun(o).is_empty();
     match (wrote, nowhere) {
         (true, _) => format!("{}.", place(o)),
-        (false, true) => "Nothing was run.".to_owned(),
+        (false, true) => match o.status.history.first().filter(|last| last.outcome != Reason::Succeeded.as_str()) {
+            Some(last) => {
+                format!("Nothing was run since the run that ended at {}: {}.", last.completed_at, last.outcome)
+            }
+            None => "Nothing was run.".to_owned(),
+        },
         (false, false) => format!("Nothing was run: the database is {}.", here(o)),
     }
 }
@@ -282,7 +287,6 @@ fn kept_in(o: &Observed) -> String {
 }
 
 fn next(o: &Observed, failure: &Failure) -> String {
-    use crate::api::Reason;
     match failure.reason.parse() {
         Ok(Reason::ScriptFailed) if failure.sql_state.as_deref() == Some("42501") => format!(
             "Grant the role that right, and set belay.dev/requestedAt to try again; or correct the script in {}, and Belay goes on by itself.",

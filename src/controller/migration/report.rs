@@ -112,6 +112,9 @@ pub(super) fn next(
         let current = inspection.ledger.current();
         status.version = current.map(|row| row.version.to_string());
         status.description = current.map(|row| row.description.clone());
+    } else if run.is_some_and(|run| run.wrote) && matches!(decision.step, Step::Close { .. }) {
+        // What the run has applied could not be read back.
+        (status.version, status.description) = (None, None);
     }
     if let Some(plan) = &decision.plan {
         tell_plan(&mut status, plan);
@@ -160,13 +163,11 @@ fn tell_run(status: &mut MigrationStatus, o: &Observed, decision: &Decision, say
     match &decision.step {
         Step::Close { outcome } => {
             if let Some(ended) = status.run.take() {
-                // Else it is where it was before: what the run has applied could not be read back.
-                let read_back = !run.wrote || run.inspection.is_some();
                 status.history.insert(
                     0,
                     RunSummary {
                         from: ended.from,
-                        to: status.version.clone().filter(|_| read_back),
+                        to: status.version.clone(),
                         completed_at: rfc3339(now),
                         outcome: outcome.as_str().to_owned(),
                         error: status.failure.as_ref().map(|failure| conditions::truncate(&failure.message, 300)),

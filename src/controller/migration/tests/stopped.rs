@@ -66,7 +66,12 @@ fn of_a_run_whose_server_is_gone_nothing_is_claimed_that_was_not_read_back() {
         let text = message(&decision);
         assert!(!text.contains("Nothing was run") && !text.contains("is at") && !text.contains("shop-1"), "{text}");
         let status = report::next(&o, &decision, decision.say.as_ref().unwrap(), Duration::ZERO, now());
-        assert_eq!(status.history[0].to, None);
+        assert_eq!((&status.history[0].to, &status.version), (&None, &None));
+        let run = View { trouble: Some(gone.clone()), ..view() };
+        says(
+            &decide(&Observed { status, run: Some(run), ..created() }, now()),
+            &["Nothing was run since the run that ended"],
+        );
     }
 }
 
