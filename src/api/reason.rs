@@ -120,8 +120,8 @@ reasons! {
         "Mend what the message names; or set spec.deletionPolicy to Retain, which leaves the data.";
     ScriptFailed: Stalled, "A script failed with an error of its own; its transaction was rolled back. The message says what of it is applied.",
         "Correct the script: Belay goes on by itself. Or set belay.dev/requestedAt to try the same plan again.";
-    LockTimeout: Stalled, "The locks that a script needs were not to be had within locks.retryFor; the message says what of it is applied.",
-        "End the sessions that hold them, then set belay.dev/requestedAt.";
+    LockTimeout: Stalled, "The locks that a script needs were not to be had within locks.retryFor, or its transaction could not be serialized (40001); the message says what of it is applied.",
+        "End the sessions that hold them, or that change the same rows, then set belay.dev/requestedAt.";
     LockLost: Stalled, "The run lost its advisory lock: a script released it. The message says what of it is applied.",
         "Take pg_advisory_unlock_all and DISCARD out of the script.";
     ConnectionLost: Stalled, "The server was lost in mid-run, and did not come back within locks.retryFor; or the connection was lost again and again.",

@@ -291,6 +291,10 @@ fn told_failure(error: &ApplyError, planned: &Plan, place: &str) -> String {
             "Grant the role that right, or correct the script, and run the same command again."
         }
         ApplyError::Script(_) => "Correct the script, and run the same command again.",
+        // serialization_failure
+        ApplyError::Locks(failure) if failure.sql_state.as_deref() == Some("40001") => {
+            "Wait until nobody else changes the same rows, and run the same command again."
+        }
         ApplyError::Locks(_) => {
             "End the sessions that hold the locks, or wait for them, and run the same command again."
         }

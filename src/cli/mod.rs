@@ -177,8 +177,14 @@ fn usage(error: &clap::Error) -> Exit {
 /// The text without these arguments, whole or behind the `=` of an option.
 fn redact(text: &str, secrets: &[String]) -> String {
     secrets.iter().fold(text.to_owned(), |text, secret| {
-        let value = secret.split_once('=').filter(|_| secret.starts_with("--")).map_or(&**secret, |(_, value)| value);
-        text.replace(value, "<URL>")
+        match secret.split_once('=').filter(|_| secret.starts_with("--")) {
+            Some((option, value)) => {
+                let text = text.replace(secret, &format!("{option}=<URL>"));
+                // It may be told without its option; a few letters would be found everywhere.
+                if source::connects(value) { text.replace(value, "<URL>") } else { text }
+            }
+            None => text.replace(secret, "<URL>"),
+        }
     })
 }
 
@@ -197,5 +203,9 @@ mod tests {
         let text = format!("unexpected '{}' and '{}' and '{}'", secrets[0], secrets[1], secrets[2]);
         let text = redact(&text, &secrets.map(str::to_owned));
         assert_eq!(text, "unexpected '--databse-url=<URL>' and '<URL>' and '<URL>'");
+        for secret in ["--password=", "--password=a"] {
+            let text = redact(&format!("unexpected argument '{secret}' found"), &[secret.to_owned()]);
+            assert_eq!(text, "unexpected argument '--password=<URL>' found");
+        }
     }
 }

@@ -7,8 +7,7 @@ use super::output::{self, Format, capital, count};
 use super::source::Folder;
 use super::target::{Database, LockOptions};
 use super::{changes, interrupt, session};
-use crate::api::Reason;
-use crate::plan::{Begun, Drift, Hold, Ledger, begun_apart, drift, taken};
+use crate::plan::{Begun, Drift, Ledger, begun_apart, drift, taken};
 use crate::postgres::{Engine, Locks, Repair as Row, Word};
 use crate::script::{History, Version};
 
@@ -155,11 +154,6 @@ impl Repair {
             let rows: Vec<_> = found.iter().map(row).collect();
             engine.repair(&person, &rows).await?;
             engine.take_word(&person, &words).await?;
-            // It waits for just this word.
-            let doubt = |hold: &&Hold| !words.is_empty() && hold.failure.reason == Reason::InDoubt.as_str();
-            if let Some(hold) = ledger.hold.as_ref().filter(doubt) {
-                engine.release_hold(&person, &hold.plan).await?;
-            }
             if claim.is_some() {
                 engine.release_claim(&person).await?;
             }

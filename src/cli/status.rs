@@ -159,6 +159,8 @@ impl Status {
             Ahead { pending: Some(1..), .. } if self.exit_code => Exit::Pending,
             _ => Exit::Done,
         };
+        // What nobody waits for any more is over.
+        let failed = failed.filter(|_| ahead.pending != Some(0));
         let there = There { ledger, failed, size, holder };
         let text = match self.output {
             Format::Table => table(&engine, &there, &ahead),

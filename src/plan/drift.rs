@@ -141,7 +141,10 @@ impl fmt::Display for Taken {
         let Self { file: (was, is), by, .. } = self;
         write!(f, "{was} is now {is}, but in the ledger this number is that of {by}, which ")?;
         match self.begun {
-            true => write!(f, "is begun. Give both their numbers back, and renumber them when {by} is applied"),
+            true => write!(
+                f,
+                "is begun. Give both their numbers back, and renumber them when {by} is applied; or, if {by} was renumbered too, repair both at once"
+            ),
             false => write!(
                 f,
                 "keeps it. Give {was} its number back, or one that is free in the ledger; or, if {by} was renumbered too, repair both at once"

@@ -244,7 +244,7 @@ impl Engine {
                         }
                         self.keep_no_other_lock().await;
                         tracing::info!(script = %task.scripts[stop.script].file_name, sql_state = %stop.error.sql_state,
-                            attempt = task.attempt, "locks were not to be had: trying again");
+                            attempt = task.attempt, "others were in the way: trying again");
                         if !retry::pause_unless_cancelled(pause, task.cancel).await {
                             return Err(self.cancelled(&task, stop.script).await);
                         }

@@ -60,11 +60,12 @@ pub enum PostgresError {
     #[error("Another session holds the lock of {address}. Wait until it is done.")]
     LockHeld { address: Address },
     #[error(
-        "The lock of {address} was lost: a script released it. {left} Take pg_advisory_unlock_all and DISCARD out of \
-         it."
+        "The lock of {address} was lost: {} released it. {left} Take pg_advisory_unlock_all and DISCARD out of it.",
+        .script.as_deref().unwrap_or("a script")
     )]
     LockLost {
         address: Address,
+        script: Option<String>,
         /// A sentence: what is applied of that script.
         left: String,
     },
@@ -207,6 +208,10 @@ impl ApplyError {
                     PostgresError::Server { error, .. }
                     | PostgresError::Unavailable { error, .. }
                     | PostgresError::Authentication { error, .. } => Some(error.sql_state.clone()),
+                    _ => None,
+                },
+                script: match error {
+                    PostgresError::LockLost { script, .. } => script.clone(),
                     _ => None,
                 },
                 ..Failure::default()

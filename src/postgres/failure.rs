@@ -9,7 +9,7 @@ use super::server_error::ServerError;
 use super::session::TRANSACTION_TIMEOUT;
 use crate::api::{Failure, Reason, TransactionMode};
 use crate::plan::{Edited, Refusal};
-use crate::script::Script;
+use crate::script::{Script, occurrences};
 
 impl Engine {
     pub(super) async fn cancelled(&mut self, task: &Task<'_>, script: usize) -> ApplyError {
@@ -45,7 +45,8 @@ impl Engine {
 
     pub(super) async fn lock_lost(&mut self, task: &Task<'_>, script: usize) -> ApplyError {
         let left = self.left(task, script).await;
-        PostgresError::LockLost { address: self.target.address.clone(), left }.into()
+        let script = task.scripts.get(script).map(|script| script.file_name.clone());
+        PostgresError::LockLost { address: self.target.address.clone(), script, left }.into()
     }
 
     pub(super) async fn locks_failed(&mut self, task: &Task<'_>, stop: Stop) -> ApplyError {
@@ -135,8 +136,13 @@ fn failure(task: &Task<'_>, stop: &Stop, role: &str, reason: Reason, left: &str)
         _ => "",
     };
     let whom = match &*stop.error.sql_state {
-        // insufficient_privilege
-        "42501" => format!(", as the role {role:?}"),
+        // insufficient_privilege. A script that speaks of roles may have taken another.
+        "42501"
+            if occurrences(&script.text, "role").next().is_none()
+                && occurrences(&script.text, "authorization").next().is_none() =>
+        {
+            format!(", as the role {role:?}")
+        }
         _ => String::new(),
     };
     let at_the_end = matches!(stop.place, StopPlace::Constraints | StopPlace::Commit);

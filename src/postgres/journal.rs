@@ -219,7 +219,7 @@ impl Engine {
         self.locked = false;
         self.rollback().await?;
         let left = "Nothing was run.".to_owned();
-        Err(PostgresError::LockLost { address: self.target.address.clone(), left })
+        Err(PostgresError::LockLost { address: self.target.address.clone(), script: None, left })
     }
 
     /// A message that writes; a failed one leaves no transaction open.

@@ -52,7 +52,7 @@ impl Engine {
         self.read_ledger(true).await
     }
 
-    /// The run that ended last, if it did not end well. None also for a login that may not read of runs: where a database is
+    /// The run that ended last, if scripts or what they need stopped it. None also for a login that may not read of runs: where a database is
     /// does not depend on them.
     pub async fn failed_run(&mut self) -> Result<Option<FailedRun>, PostgresError> {
         let sql = format!(
@@ -65,7 +65,9 @@ impl Engine {
             Err(Fault::Server(_)) => return Ok(None),
             Err(fault) => return Err(PostgresError::from_fault(&self.target.address, "reading the last run", fault)),
         };
-        let Some(row) = rows.first().filter(|row| text(row, 0) != Reason::Succeeded.as_str()) else {
+        // Behind the others all scripts are applied: what was unhealthy may be well by now, and no run says so.
+        let applied = [Reason::Succeeded, Reason::Unhealthy, Reason::CheckRefused].map(Reason::as_str);
+        let Some(row) = rows.first().filter(|row| !applied.contains(&text(row, 0))) else {
             return Ok(None);
         };
         let at = text(row, 2).parse().map_err(|_| self.damaged("the last run has no usable end".into()))?;

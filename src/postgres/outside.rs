@@ -392,7 +392,8 @@ impl Engine {
     /// statement has taken all the time that there was, and for a while behind a cancel.
     async fn conclude(&mut self, task: &Task<'_>, number: usize) -> Result<(), Fault> {
         let done = self.record_statement(&task.scripts[0], number, task.run, true, None);
-        let (unhurried, hurried) = (Patience::new(self.target.locks.retry_for), Patience::new(TIDYING));
+        let unhurried = Patience::new(self.target.locks.retry_for);
+        let mut hurried = None;
         loop {
             match self.row(&done).await {
                 // A cancel may have been on its way to the statement.
@@ -400,7 +401,10 @@ impl Engine {
                     if error.sql_state == QUERY_CANCELED || sqlstate::retry(&error.sql_state) == Retry::Locks =>
                 {
                     let pause = retry::lock_pause(1, rand::random());
-                    let patience = if task.cancel.is_cancelled() { &hurried } else { &unhurried };
+                    let patience = match task.cancel.is_cancelled() {
+                        true => *hurried.get_or_insert_with(|| Patience::new(TIDYING)),
+                        false => unhurried,
+                    };
                     if !patience.lasts(pause) {
                         return Err(Fault::Server(error));
                     }

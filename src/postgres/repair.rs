@@ -144,8 +144,14 @@ impl Engine {
                 serde_json::json!({"version": version.as_written(), "statementsForgotten": true}),
             ),
         };
+        // A hold that is about this script waits for just this word.
         format!(
-            "WITH changed AS ({change} WHERE {spoken_of} AND {locked} RETURNING file_name) INSERT INTO {event} (kind, actor, detail) SELECT 'repaired', {actor}, \
+            "WITH changed AS ({change} WHERE {spoken_of} AND {locked} RETURNING file_name), \
+             last AS (SELECT kind, detail FROM {event} WHERE kind IN ('held', 'released') ORDER BY id DESC LIMIT 1), \
+             lifted AS (INSERT INTO {event} (kind, actor, detail) SELECT 'released', {actor}, \
+             pg_catalog.jsonb_build_object('plan', detail->'plan') FROM last WHERE kind = 'held' AND \
+             detail->'failure'->>'script' IN (SELECT file_name FROM changed)) \
+             INSERT INTO {event} (kind, actor, detail) SELECT 'repaired', {actor}, \
              {detail}::pg_catalog.jsonb || pg_catalog.jsonb_build_object('file', max(file_name)) FROM changed \
              HAVING count(*) > 0 RETURNING 'written'",
             spoken_of = self.spoken_of(word),
@@ -194,7 +200,7 @@ impl Engine {
     /// The row and its event in one statement, which answers one row if both were written.
     fn repair_sql(&self, actor: &str, repair: &Repair<'_>) -> Result<String, PostgresError> {
         let moved = match repair {
-            Repair::Adopt { script, .. } if repair.leaves().is_some() => self.moved(&script.version),
+            Repair::Adopt { script, .. } if repair.leaves().is_some() => self.moved(script),
             _ => String::new(),
         };
         let (version, was, change, detail) = match repair {
@@ -272,14 +278,15 @@ impl Engine {
 
     /// What takes a script's statements, if it was run one by one, to its new version in the same step: under the old one they
     /// would be those of a script that is begun.
-    fn moved(&self, to: &Version) -> String {
+    fn moved(&self, script: &Script) -> String {
         if !self.has_statements() {
             return String::new();
         }
         format!(
-            ", moved AS (UPDATE {} s SET number = {} FROM before b WHERE s.number = b.number)",
+            ", moved AS (UPDATE {} s SET number = {}, file_name = {} FROM before b WHERE s.number = b.number)",
             self.table("statement"),
-            to.number(),
+            script.version.number(),
+            Literal(&script.file_name),
         )
     }
 

@@ -42,7 +42,8 @@ impl ServerError {
             // In whatever language its message is.
             None if error.routine() == Some("libpqrcv_check_conninfo") => "invalid connection string".to_owned(),
             // A publisher's or another server's, of which a piece of a bad connection string may be the name.
-            None if quotes || class == "08" => told(&without_quoted(error.message())),
+            None if class == "08" => told(&without_each_quoted(error.message())),
+            None if quotes => told(&without_quoted(error.message())),
             None => told(error.message()),
         };
         Self {
@@ -70,11 +71,25 @@ impl ServerError {
     }
 }
 
+/// Quotation marks of the languages that the server speaks.
+const MARKS: &[char] =
+    &['"', '\'', '`', '«', '»', '‹', '›', '“', '”', '„', '‘', '’', '‚', '「', '」', '『', '』', '《', '》'];
+
+/// A message that quotes several names, without each of them; where the marks do not pair, without all between the first and the last.
+fn without_each_quoted(message: &str) -> Cow<'_, str> {
+    let parts: Vec<_> = message.split(MARKS).collect();
+    match parts.len() % 2 {
+        0 => without_quoted(message),
+        _ => {
+            let shown = parts.iter().enumerate().map(|(n, part)| if n % 2 == 0 { *part } else { WITHHELD });
+            Cow::Owned(shown.collect())
+        }
+    }
+}
+
 /// A message without what it quotes: from its first quotation mark to the last, be it in whatever language, since what stands between may
 /// have some too.
 fn without_quoted(message: &str) -> Cow<'_, str> {
-    const MARKS: &[char] =
-        &['"', '\'', '`', '«', '»', '‹', '›', '“', '”', '„', '‘', '’', '‚', '「', '」', '『', '』', '《', '》'];
     match (message.find(MARKS), message.rfind(MARKS)) {
         (Some(first), Some(last)) => {
             let behind = message[last..].chars().next().map_or(last, |mark| last + mark.len_utf8());
@@ -115,6 +130,20 @@ mod tests {
             ("query has no destination for result data", "query has no destination for result data"),
         ] {
             assert_eq!(without_quoted(message), expected);
+        }
+    }
+
+    #[test]
+    fn of_several_that_a_message_quotes_each_is_left_out_and_the_rest_stays() {
+        for (message, expected) in [
+            (
+                r#"connection to server at "h", port 5 failed: FATAL: database "d" does not exist"#,
+                "connection to server at ********, port 5 failed: FATAL: database ******** does not exist",
+            ),
+            (r#"host name "hun"ter2" to address"#, "host name ******** to address"),
+            ("server closed the connection", "server closed the connection"),
+        ] {
+            assert_eq!(without_each_quoted(message), expected);
         }
     }
 

@@ -42,7 +42,7 @@ pub(super) fn parse(name: &str, text: &str) -> Result<Parts, TargetError> {
     })?;
     if is_cut_short(&url) {
         return Err(invalid(
-            "an @ stands where none may, or a parameter without a value: percent-encode the password (@ as %40, / as %2F, \
+            "an @ stands where none may, or a parameter without a value: percent-encode the password, or what else has it (@ as %40, / as %2F, \
              ? as %3F, # as %23, & as %26)",
         ));
     }
@@ -63,7 +63,8 @@ pub(super) fn parse(name: &str, text: &str) -> Result<Parts, TargetError> {
         ..Parts::default()
     };
     let (mut certificate, mut key) = (None, None);
-    for (parameter, value) in url.query_pairs() {
+    // What is left empty says nothing.
+    for (parameter, value) in url.query_pairs().filter(|(_, value)| !value.is_empty()) {
         let called = || format!("the parameter {parameter} of {name}");
         match &*parameter {
             "host" | "hostaddr" => parts.host = Some(value.into_owned()),
@@ -83,6 +84,8 @@ pub(super) fn parse(name: &str, text: &str) -> Result<Parts, TargetError> {
                 parts.search_path_in_uri = Some(called())
             }
             "role" => parts.role_in_uri = Some(called()),
+            // How a server of many is told which one is meant, where TLS does not say it; here it does.
+            "options" if ["endpoint=", "project="].iter().any(|which| value.starts_with(which)) => {}
             "options" => {
                 let why = "Belay takes none from a URI. Take it out, and set spec.searchPath or spec.role (--search-path, \
                            --role) in its place";
@@ -262,7 +265,11 @@ mod tests {
             let called = format!("the parameter {} of the key uri", parameter.split('=').next().unwrap());
             assert!(error.starts_with(&called) && !error.contains("hunter2"), "{error}");
         }
-        parse("it", "postgres://u:p@h/d?connection_limit=1&pool_timeout=2&pgbouncer=true&unheard_of=3").unwrap();
+        for parameters in
+            ["connection_limit=1&pool_timeout=2&pgbouncer=true&unheard_of=3", "options=endpoint%3Dx", "options=&role="]
+        {
+            parse("it", &format!("postgres://u:p@h/d?{parameters}")).unwrap();
+        }
     }
 
     #[test]

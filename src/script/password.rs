@@ -22,7 +22,7 @@ const DEEPEST: u32 = 8;
 /// The bytes of each password in SQL, in order: in `PASSWORD 'x'`, in `OPTIONS (password 'x')`, in connection strings
 /// with `password=x`, and what stands before the `@` of a URI.
 pub fn passwords(text: &str) -> Vec<Range<usize>> {
-    let mut found: Vec<_> = in_uris(text).collect();
+    let mut found: Vec<_> = in_uris(text, true).collect();
     if names_password(text) {
         in_sql(text, 0, DEEPEST, &mut found);
     }
@@ -50,7 +50,7 @@ pub fn prose_without_passwords(text: &str) -> Cow<'_, str> {
 /// The bytes of each password in a text that is no SQL.
 fn passwords_in_prose(text: &str) -> Vec<Range<usize>> {
     let value = in_prose(text).value.map(|start| start..text.len());
-    in_order(in_uris(text).chain(value).collect())
+    in_order(in_uris(text, false).chain(value).collect())
 }
 
 /// Without what lies in another one.
@@ -80,13 +80,16 @@ pub fn occurrences<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = usi
     })
 }
 
-/// Where passwords are in URIs: `postgresql://user:password@host`.
-fn in_uris(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
+/// Where passwords are in URIs: `postgresql://user:password@host`. `blanks`: they may have some, which prose has behind a URI.
+fn in_uris(text: &str, blanks: bool) -> impl Iterator<Item = Range<usize>> + '_ {
     const SLASHES: &str = "://";
     memmem::find_iter(text.as_bytes(), SLASHES).filter_map(move |at| {
         let start = at + SLASHES.len();
         let mut authority = text[start..].split(|char: char| char == '/' || char.is_whitespace()).next()?;
-        if !authority.contains('@') && (text[..at].ends_with("postgres") || text[..at].ends_with("postgresql")) {
+        if blanks
+            && !authority.contains('@')
+            && (text[..at].ends_with("postgres") || text[..at].ends_with("postgresql"))
+        {
             authority = with_blanks(&text[start..]);
         }
         let (colon, at) = (authority.find(':')?, authority.rfind('@')?);
@@ -475,6 +478,8 @@ mod tests {
 
     #[test]
     fn of_prose_all_behind_a_value_is_one() {
+        let text = "Adds postgres://db:5432, or mail a@b.c";
+        assert_eq!(without(text, &passwords_in_prose(text)), text);
         let text = "Don't: see postgres://u:a@h, then PASSWORD 'b' by hand, it's the old one";
         assert_eq!(without(text, &passwords_in_prose(text)), "Don't: see postgres://u:…@h, then PASSWORD …");
     }

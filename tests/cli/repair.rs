@@ -81,7 +81,7 @@ async fn a_renumbered_script_that_was_run_statement_by_statement_frees_its_numbe
     assert_eq!(bench.value("SELECT count(*)::text FROM counted").await, "2", "it was run");
     assert_eq!(bench.versions().await, "001 002 003");
     let statements = "SELECT string_agg(number || ' ' || file_name, ', ' ORDER BY number) FROM belay.statement";
-    assert_eq!(bench.value(statements).await, "2 002_theirs.sql, 3 002_mine.sql");
+    assert_eq!(bench.value(statements).await, "2 002_theirs.sql, 3 003_mine.sql");
 }
 
 /// A table, and what counts in it how often a script was run.
@@ -102,7 +102,7 @@ async fn scripts_that_were_all_renumbered_are_taken_over_and_none_is_run_again()
         (
             [("004_c.sql", "005_c.sql"), ("003_b.sql", "004_b.sql"), ("002_a.sql", "003_a.sql")],
             "001 003 004 005",
-            "3 002_a.sql, 4 003_b.sql",
+            "3 003_a.sql, 4 004_b.sql",
         ),
         // In a circle.
         (

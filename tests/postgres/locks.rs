@@ -52,7 +52,7 @@ async fn a_blocker_that_stays_ends_the_run_with_the_place_and_what_others_waited
     let error = apply(&mut engine, &[("001_a.sql", "SELECT 1;\nALTER TABLE a ADD COLUMN b int")]).await.unwrap_err();
     assert!(started.elapsed() < Duration::from_secs(20));
     assert_eq!(error.reason(), Reason::LockTimeout);
-    assert!(!error.is_held());
+    assert!(error.is_held());
     let failure = error.failure();
     assert_eq!((failure.line, failure.statement, failure.sql_state.as_deref()), (Some(2), Some(2), Some("55P03")));
     assert!(failure.attempts.is_some_and(|attempts| attempts >= 2), "{failure:?}");

@@ -106,6 +106,14 @@ fn the_header_ends_with_the_first_statement() {
 }
 
 #[test]
+fn names_that_are_not_read_are_refused_where_the_catalogue_is_to_tell_what_became_of_them() {
+    for text in ["drop index concurrently U&\"\\0061\"", "create index concurrently U&\"i\" on t (a)"] {
+        assert_eq!(script(text).unsupported.unwrap().kind, UnsupportedKind::Name, "{text}");
+    }
+    assert_eq!(script("create index U&\"i\" on t (a)").unsupported, None);
+}
+
+#[test]
 fn directives_are_known_or_refused_with_their_place() {
     for text in ["-- belay: no-transaction\nselect 1", "--\n-- Belay: NO-TRANSACTION\nvacuum"] {
         let script = script(text);
