@@ -108,7 +108,7 @@ async fn scripts_that_were_all_renumbered_are_taken_over_and_none_is_run_again()
         (
             [("005_c.sql", "003_c.sql"), ("004_b.sql", "005_b.sql"), ("003_a.sql", "004_a.sql")],
             "001 003 004 005",
-            "4 002_a.sql, 5 003_b.sql",
+            "4 004_a.sql, 5 005_b.sql",
         ),
     ] {
         let texts = renamed.map(|(was, is)| {
