@@ -107,8 +107,8 @@ fn suggestion(stem: &str) -> String {
 pub(super) struct Names(HashSet<(Version, bool)>);
 
 impl Names {
-    pub fn of<'a>(names: impl Iterator<Item = &'a str>) -> Self {
-        Self(names.filter_map(key).collect())
+    pub fn of(names: &[String]) -> Self {
+        Self(names.iter().filter_map(|name| key(name)).collect())
     }
 
     /// What is wrong with a name, and what to call the file, if no other one is called so.

@@ -111,15 +111,17 @@ impl History {
         let mut files: Vec<(String, Content)> =
             files.into_iter().map(|(name, content)| (name, content.into())).collect();
         files.sort_by(|a, b| a.0.cmp(&b.0));
-        let names = Names::of(files.iter().map(|(name, _)| name.as_str()));
-        read_ahead(files, |files| Self::from_taken(files, names, unsupported))
+        let names: Vec<_> = files.iter().map(|(name, _)| name.clone()).collect();
+        read_ahead(files, |files| Self::from_taken(files, &names, unsupported))
     }
 
     fn from_taken(
         files: impl Iterator<Item = (String, Taken)>,
-        mut all: Names,
+        all: &[String],
         unsupported: impl Fn(&str) -> Option<Unsupported>,
     ) -> Result<Self, Vec<InvalidFile>> {
+        // Few sources need them.
+        let mut all_names: Option<Names> = None;
         let mut digest = Digest::default();
         let mut reader = Reader::default();
         let (mut names, mut downs) = (BTreeMap::<Version, String>::new(), BTreeMap::new());
@@ -133,7 +135,7 @@ impl History {
                     continue;
                 }
                 FileName::Wrong { why, better } => {
-                    let why = all.advice(&why, &better);
+                    let why = all_names.get_or_insert_with(|| Names::of(all)).advice(&why, &better);
                     reader.faults.push(InvalidFile::Name { file: name, why });
                     continue;
                 }

@@ -20,33 +20,44 @@ async fn rows(database: &TestDatabase) -> String {
     database.value("SELECT count(*)::text FROM t").await.unwrap()
 }
 
-#[tokio::test]
-async fn a_run_whose_lock_another_had_meanwhile_does_not_go_on_behind_its_back() {
-    let database = with_table().await;
+/// How a run ends that waits at gate 7, loses its connection there, and has it again only when another was done meanwhile.
+async fn lost_meanwhile(
+    database: &TestDatabase,
+    files: &[(&str, &str)],
+    other: impl AsyncFnOnce(&mut Engine),
+) -> ApplyError {
     let proxy = Proxy::start(Postgres::shared().port, AtCommit::Pass).await;
     let url = database.url.replace(&Postgres::shared().port.to_string(), &proxy.port.to_string());
     let mut first = claimed(Engine::connect(Target::from_url(&url).unwrap(), "belay/first").await.unwrap()).await;
     let mut gate = database.superuser().await;
     sqlx::raw_sql("SELECT pg_advisory_lock(7)").execute(&mut gate).await.unwrap();
-    let text = format!("{APART}SELECT pg_advisory_xact_lock_shared(7);\nINSERT INTO t VALUES (3, 3);");
-    let files = [("001_a.sql", &*text)];
-    let second = async {
+    let meanwhile = async {
         let waits = "SELECT 1::text FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND NOT granted";
         eventually("it waits at the gate", SOON, async || database.value(waits).await).await;
         proxy.point_to(free_port());
         proxy.cut(false);
-        kill(&database).await;
+        kill(database).await;
         sqlx::raw_sql("SELECT pg_advisory_unlock(7)").execute(&mut gate).await.unwrap();
         let mut second = database.engine().await;
         let mut locks = async || second.try_lock().await.unwrap().then_some(());
         eventually("the lock is free", SOON, &mut locks).await;
-        second.claim("cluster/test/test").await.unwrap();
-        apply(&mut second, &files).await.unwrap();
+        other(&mut second).await;
         second.close().await;
         proxy.point_to(Postgres::shared().port);
     };
-    let (applied, ()) = tokio::join!(apply(&mut first, &files), second);
-    let error = applied.unwrap_err();
+    tokio::join!(apply(&mut first, files), meanwhile).0.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_run_whose_lock_another_had_meanwhile_does_not_go_on_behind_its_back() {
+    let database = with_table().await;
+    let text = format!("{APART}SELECT pg_advisory_xact_lock_shared(7);\nINSERT INTO t VALUES (3, 3);");
+    let files = [("001_a.sql", &*text)];
+    let error = lost_meanwhile(&database, &files, async |second| {
+        second.claim("cluster/test/test").await.unwrap();
+        apply(second, &files).await.unwrap();
+    })
+    .await;
     assert!(matches!(&error, ApplyError::Postgres(PostgresError::LedgerMoved { .. })), "{error}");
     assert_eq!((rows(&database).await.as_str(), history(&database).await.as_str()), ("3", "001"));
 }
@@ -308,15 +319,13 @@ async fn a_procedure_that_waits_without_bound_of_its_own_keeps_nobody_waiting_fo
     assert_eq!(applied.unwrap_err().failure().sql_state.as_deref(), Some("55P03"));
 }
 
+/// What commits a part of itself, and then waits at gate 7.
+const COMMITS_AND_WAITS: &str = "CREATE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN INSERT INTO t VALUES (3, 3); COMMIT; PERFORM pg_advisory_lock_shared(7); COMMIT; END $$";
+
 #[tokio::test]
 async fn what_is_done_and_may_not_be_done_twice_is_recorded_although_a_cancel_comes_behind_it() {
     let database = with_table().await;
-    database
-        .admin(
-            "CREATE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN INSERT INTO t VALUES (3, 3); COMMIT; \
-             PERFORM pg_advisory_lock_shared(7); COMMIT; END $$",
-        )
-        .await;
+    database.admin(COMMITS_AND_WAITS).await;
     let mut engine = engine(&database).await;
     let mut gate = database.superuser().await;
     sqlx::raw_sql("SELECT pg_advisory_lock(7)").execute(&mut gate).await.unwrap();
@@ -339,30 +348,12 @@ async fn what_is_done_and_may_not_be_done_twice_is_recorded_although_a_cancel_co
 #[tokio::test]
 async fn a_run_that_lost_its_connection_does_not_go_on_over_a_persons_word_that_came_meanwhile() {
     let database = with_table().await;
-    let proxy = Proxy::start(Postgres::shared().port, AtCommit::Pass).await;
-    let url = database.url.replace(&Postgres::shared().port.to_string(), &proxy.port.to_string());
-    let mut first = claimed(Engine::connect(Target::from_url(&url).unwrap(), "belay/first").await.unwrap()).await;
-    let mut gate = database.superuser().await;
-    sqlx::raw_sql("SELECT pg_advisory_lock(7)").execute(&mut gate).await.unwrap();
     let text = format!("{APART}INSERT INTO t VALUES (3, 3);\nSELECT pg_advisory_xact_lock_shared(7);");
-    let forget = async {
-        let waits = "SELECT 1::text FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND NOT granted";
-        eventually("it waits at the gate", SOON, async || database.value(waits).await).await;
-        proxy.point_to(free_port());
-        proxy.cut(false);
-        kill(&database).await;
-        sqlx::raw_sql("SELECT pg_advisory_unlock(7)").execute(&mut gate).await.unwrap();
-        let mut person = database.engine().await;
-        let mut locks = async || person.try_lock().await.unwrap().then_some(());
-        eventually("the lock is free", SOON, &mut locks).await;
+    let error = lost_meanwhile(&database, &[("001_a.sql", &text)], async |person| {
         let word = Word::Forgotten { version: "001".parse().unwrap() };
         person.take_word("anna", &[word]).await.unwrap();
-        person.close().await;
-        proxy.point_to(Postgres::shared().port);
-    };
-    let files = [("001_a.sql", &*text)];
-    let (applied, ()) = tokio::join!(apply(&mut first, &files), forget);
-    let error = applied.unwrap_err();
+    })
+    .await;
     assert!(matches!(&error, ApplyError::Postgres(PostgresError::LedgerMoved { .. })), "{error}");
     assert_eq!(history(&database).await, "");
 }
@@ -370,12 +361,7 @@ async fn a_run_that_lost_its_connection_does_not_go_on_over_a_persons_word_that_
 #[tokio::test]
 async fn what_is_done_and_cannot_be_recorded_is_said_to_be_done() {
     let database = with_table().await;
-    database
-        .admin(
-            "CREATE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN INSERT INTO t VALUES (3, 3); COMMIT; \
-             PERFORM pg_advisory_lock_shared(7); COMMIT; END $$",
-        )
-        .await;
+    database.admin(COMMITS_AND_WAITS).await;
     let mut target = database.target();
     target.locks = Locks { retry_for: Duration::from_millis(1), ..Locks::default() };
     let mut engine = claimed(Engine::connect(target, "belay/test").await.unwrap()).await;
