@@ -257,12 +257,9 @@ impl Engine {
             "now": {"version": script.version.as_written(), "file": script.file_name},
         });
         format!(
-            "WITH changed AS (UPDATE {statement} SET number = {to}, file_name = {now} WHERE number = {aside} AND {locked} \
-             RETURNING 1) INSERT INTO {event} (kind, actor, detail) SELECT 'repaired', {actor}, {detail}::pg_catalog.jsonb \
+            "WITH changed AS ({renumbered} WHERE s.number = {aside} AND {locked} RETURNING 1) INSERT INTO {event} (kind, actor, detail) SELECT 'repaired', {actor}, {detail}::pg_catalog.jsonb \
              FROM changed HAVING count(*) > 0 RETURNING 'written'",
-            statement = self.table("statement"),
-            to = script.version.number(),
-            now = Literal(&script.file_name),
+            renumbered = self.renumbered(script),
             aside = aside(version),
             locked = self.lock_is_held(),
             event = self.table("event"),
@@ -282,8 +279,13 @@ impl Engine {
         if !self.has_statements() {
             return String::new();
         }
+        format!(", moved AS ({} FROM before b WHERE s.number = b.number)", self.renumbered(script))
+    }
+
+    /// What gives statements `s` the number and the name of this script, up to the condition that says which.
+    fn renumbered(&self, script: &Script) -> String {
         format!(
-            ", moved AS (UPDATE {} s SET number = {}, file_name = {} FROM before b WHERE s.number = b.number)",
+            "UPDATE {} s SET number = {}, file_name = {}",
             self.table("statement"),
             script.version.number(),
             Literal(&script.file_name),

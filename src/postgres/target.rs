@@ -228,10 +228,9 @@ impl Target {
         };
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let invalid = |name: &str, why| TargetError::Invalid { key: format!("the variable {name}"), why };
-        let port = match variable("PGPORT").filter(|_| parts.port.is_none()) {
-            Some(port) => Some(port_in(&port).ok_or_else(|| invalid("PGPORT", "a port is a number from 1 to 65535"))?),
-            None => None,
-        };
+        let port = variable("PGPORT").filter(|_| parts.port.is_none());
+        let port =
+            port.map(|port| port_in(&port).ok_or_else(|| invalid("PGPORT", "a port is a number from 1 to 65535")));
         let ssl_mode = match variable("PGSSLMODE").filter(|_| parts.ssl_mode.is_none()) {
             Some(mode) => SslMode::parse(&mode).ok_or_else(|| {
                 invalid("PGSSLMODE", "it is disable, allow, prefer, require, verify-ca or verify-full")
@@ -241,7 +240,7 @@ impl Target {
         let fallback = PgConnectOptions::new_without_pgpass();
         let from_variables = Parts {
             host: Some(fallback.get_host().to_owned()),
-            port: port.or(Some(5432)),
+            port: Some(port.transpose()?.unwrap_or(5432)),
             dbname: variable("PGDATABASE"),
             user: Some(fallback.get_username().to_owned()),
             password: variable("PGPASSWORD"),

@@ -8,7 +8,7 @@ use belay::postgres::{ApplyError, Engine, Locks, PostgresError, Progress, Target
 use tokio_util::sync::CancellationToken;
 
 use super::apply::history;
-use super::outside::{engine, kill, with_table};
+use super::outside::{closed_gate, engine, kill, waits_at_gate, with_table};
 use super::scripts::{apply, claimed, run, scripts};
 use crate::support::postgres::{Postgres, TestDatabase, free_port};
 use crate::support::proxy::{AtCommit, Proxy};
@@ -29,11 +29,9 @@ async fn lost_meanwhile(
     let proxy = Proxy::start(Postgres::shared().port, AtCommit::Pass).await;
     let url = database.url.replace(&Postgres::shared().port.to_string(), &proxy.port.to_string());
     let mut first = claimed(Engine::connect(Target::from_url(&url).unwrap(), "belay/first").await.unwrap()).await;
-    let mut gate = database.superuser().await;
-    sqlx::raw_sql("SELECT pg_advisory_lock(7)").execute(&mut gate).await.unwrap();
+    let mut gate = closed_gate(database).await;
     let meanwhile = async {
-        let waits = "SELECT 1::text FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND NOT granted";
-        eventually("it waits at the gate", SOON, async || database.value(waits).await).await;
+        waits_at_gate(database).await;
         proxy.point_to(free_port());
         proxy.cut(false);
         kill(database).await;
@@ -327,11 +325,9 @@ async fn what_is_done_and_may_not_be_done_twice_is_recorded_although_a_cancel_co
     let database = with_table().await;
     database.admin(COMMITS_AND_WAITS).await;
     let mut engine = engine(&database).await;
-    let mut gate = database.superuser().await;
-    sqlx::raw_sql("SELECT pg_advisory_lock(7)").execute(&mut gate).await.unwrap();
+    let mut gate = closed_gate(&database).await;
     let release = async {
-        let at_gate = "SELECT 'yes' FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND NOT granted";
-        eventually("it waits at the gate", SOON, async || database.value(at_gate).await).await;
+        waits_at_gate(&database).await;
         sqlx::raw_sql("BEGIN; LOCK TABLE belay.statement IN SHARE ROW EXCLUSIVE MODE; SELECT pg_advisory_unlock(7)")
             .execute(&mut gate)
             .await
@@ -365,11 +361,9 @@ async fn what_is_done_and_cannot_be_recorded_is_said_to_be_done() {
     let mut target = database.target();
     target.locks = Locks { retry_for: Duration::from_millis(1), ..Locks::default() };
     let mut engine = claimed(Engine::connect(target, "belay/test").await.unwrap()).await;
-    let mut gate = database.superuser().await;
-    sqlx::raw_sql("SELECT pg_advisory_lock(7)").execute(&mut gate).await.unwrap();
+    let mut gate = closed_gate(&database).await;
     let lock = async {
-        let at_gate = "SELECT 'yes' FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND NOT granted";
-        eventually("it waits at the gate", SOON, async || database.value(at_gate).await).await;
+        waits_at_gate(&database).await;
         let lock = "BEGIN; LOCK TABLE belay.statement IN SHARE ROW EXCLUSIVE MODE; SELECT pg_advisory_unlock(7)";
         sqlx::raw_sql(lock).execute(&mut gate).await.unwrap();
     };

@@ -8,6 +8,7 @@ use belay::postgres::{Engine, Locks, Progress};
 use tokio_util::sync::CancellationToken;
 
 use super::apply::history;
+use super::outside::{closed_gate, waits_at_gate};
 use super::scripts::{apply, claimed, run, scripts};
 use crate::support::postgres::{Postgres, TestDatabase};
 use crate::support::{SOON, eventually};
@@ -151,11 +152,10 @@ async fn a_transaction_that_could_not_be_serialized_is_tried_again_as_a_whole() 
         ))
         .await;
     let mut engine = engine(&database, Duration::from_secs(60)).await;
-    let mut other = database.superuser().await;
-    sqlx::raw_sql("SELECT pg_advisory_lock(7)").execute(&mut other).await.unwrap();
+    let mut other = closed_gate(&database).await;
     let meddle = async {
-        let waits = "SELECT 'yes' FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND NOT granted";
-        eventually("it has its snapshot", SOON, async || database.value(waits).await).await;
+        // It has its snapshot then.
+        waits_at_gate(&database).await;
         let meddles = "UPDATE a SET id = id + 10; SELECT pg_advisory_unlock(7)";
         sqlx::raw_sql(meddles).execute(&mut other).await.unwrap();
     };

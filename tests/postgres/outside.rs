@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use belay::api::{Reason, TransactionMode};
 use belay::postgres::{ApplyError, Engine, Locks, Word};
+use sqlx::postgres::PgConnection;
 use tokio_util::sync::CancellationToken;
 
 use super::apply::{exists, history};
@@ -57,6 +58,19 @@ pub async fn is_put_away(database: &TestDatabase) {
         database.role
     );
     eventually("it is put away", SOON, async || database.value(&query).await).await;
+}
+
+/// A session that holds gate 7: an advisory lock, at which a script can be made to wait.
+pub async fn closed_gate(database: &TestDatabase) -> PgConnection {
+    let mut gate = database.superuser().await;
+    sqlx::raw_sql("SELECT pg_advisory_lock(7)").execute(&mut gate).await.unwrap();
+    gate
+}
+
+/// Waits until a script waits there.
+pub async fn waits_at_gate(database: &TestDatabase) {
+    let waits = "SELECT 'yes' FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND NOT granted";
+    eventually("it waits at the gate", SOON, async || database.value(waits).await).await;
 }
 
 pub async fn kill(database: &TestDatabase) {
